@@ -1,0 +1,39 @@
+# The two commands of the README, and what they are made of.
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test lint unit integration lab-down setup setup-dev locks docs
+
+help: ## say what there is
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+quickstart: setup ## make a lab host on this machine, deploy three model servers to it, prove that they work
+	@scripts/lab up
+	@scripts/deploy site.yml
+
+test: setup-dev lint ## everything: lint, unit tests, the lab from nothing
+	@scripts/python -m pytest tests/unit tests/integration
+
+lint: setup-dev ## all linters
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/yamllint --strict .
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/ansible-lint --offline -q
+
+unit: setup-dev ## the tests that need no lab
+	@scripts/python -m pytest tests/unit
+
+lab-down: setup ## remove the lab: hosts, network, files
+	@scripts/lab down
+
+setup: ## what the controller needs, locked, in .venv; installs missing Debian packages when root
+	@scripts/bootstrap
+
+setup-dev:
+	@scripts/bootstrap --dev
+
+locks: setup-dev ## bring the lock files of the controller and of the hosts up to date
+	@scripts/lock-controller
+	@scripts/lock-runtime
+
+docs: setup-dev ## write the roles' READMEs from their argument specs
+	@scripts/role-docs

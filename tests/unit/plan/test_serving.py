@@ -1,0 +1,150 @@
+"""The plan says what is passed to vLLM, and refuses what cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from vllm_fleet.plan.endpoints import endpoints
+from vllm_fleet.plan.flags import FlagCatalogue
+from vllm_fleet.plan.host import Host
+from vllm_fleet.plan.serving import ServingPlan, make_plan
+from vllm_fleet.plan.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[3]
+FLAGS = FlagCatalogue.load()
+HOST = Host("gpu-01", "192.0.2.11", tuple(range(16)), 64 * 2**30, gpu_count=2)
+GUIDE = yaml.safe_load((ROOT / "inventory/example/group_vars/gpu_hosts.yml").read_text(encoding="utf-8"))
+
+
+def plan_of(declared: Any, host: Host = HOST, **settings: Any) -> ServingPlan:
+    plan, problems = make_plan(declared, host, Settings(**settings), FLAGS)
+    assert plan is not None, problems
+    return plan
+
+
+def problems_of(declared: Any, host: Host = HOST, **settings: Any) -> list[str]:
+    plan, problems = make_plan(declared, host, Settings(**settings), FLAGS)
+    assert plan is None
+    return [str(problem) for problem in problems]
+
+
+def test_the_guide_s_flags_and_ports_reach_vllm() -> None:
+    llm, embedding, rerank = plan_of(GUIDE["model_servers"]).servers
+    assert llm.argv[2:9] == (
+        *("--dtype", "float16", "--tensor-parallel-size", "2"),
+        *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
+    )
+    assert "--trust-remote-code" in llm.argv
+    assert [server.port for server in (llm, embedding, rerank)] == [32804, 32805, 32806]
+    for server in (embedding, rerank):
+        assert "--runner pooling" in " ".join(server.argv)
+        assert "--dtype float16" in " ".join(server.argv)
+
+
+def test_the_default_declaration_is_the_example_inventory() -> None:
+    defaults = yaml.safe_load((ROOT / "roles/serving_plan/defaults/main.yml").read_text(encoding="utf-8"))
+    assert defaults["serving_plan_default_model_servers"] == GUIDE["model_servers"]
+
+
+def test_this_host_declares_what_the_example_declares() -> None:
+    this_host = yaml.safe_load((ROOT / "inventory/this-host/group_vars/gpu_hosts.yml").read_text(encoding="utf-8"))
+    assert this_host["model_servers"] == GUIDE["model_servers"]
+
+
+def test_servers_that_share_a_gpu_start_under_one_lock() -> None:
+    llm, embedding, rerank = plan_of(GUIDE["model_servers"]).servers
+    assert set(llm.start_locks) == {"gpu-0", "gpu-1"}
+    assert embedding.start_locks == ("gpu-0",)
+    assert rerank.start_locks == ("gpu-1",)
+
+
+def test_memory_promised_twice_is_refused() -> None:
+    declared = [dict(server, gpu_memory_utilization=0.9) for server in GUIDE["model_servers"]]
+    found = problems_of(declared)
+    assert any("GPU 0: gpu_memory_utilization adds up to 1.8 (llm 0.9, embedding 0.9)" in text for text in found), found
+
+
+def test_the_guide_as_written_without_shares_is_refused_since_all_three_want_one_gpu() -> None:
+    declared = [
+        {key: value for key, value in server.items() if key not in ("gpus", "gpu_memory_utilization")}
+        for server in GUIDE["model_servers"]
+    ]
+    assert any("GPU 0: gpu_memory_utilization adds up to 2.76" in text for text in problems_of(declared))
+
+
+def test_more_gpus_than_the_host_has_are_refused() -> None:
+    found = problems_of(GUIDE["model_servers"], Host("gpu-01", "192.0.2.11", (0, 1), 2**34, gpu_count=1))
+    assert "server llm: wants GPUs 0, 1, gpu-01 has 1" in found
+
+
+def test_without_a_driver_nothing_is_said_about_gpus() -> None:
+    plan_of(GUIDE["model_servers"], Host("gpu-01", "192.0.2.11", (0, 1), 2**34, gpu_count=None))
+
+
+def test_an_unknown_backend_is_refused() -> None:
+    assert problems_of(GUIDE["model_servers"], backend="rocm") == [
+        "vllm_runtime_backend: expected cuda or cpu, found 'rocm'"
+    ]
+
+
+def test_two_cores_are_split_between_the_two_ranks_of_the_llm() -> None:
+    host = Host("lab-1", "10.0.0.2", (0, 1), 2**34)
+    llm, embedding, rerank = plan_of(GUIDE["model_servers"], host, backend="cpu").servers
+    assert llm.env["VLLM_CPU_OMP_THREADS_BIND"] == "0|1"
+    assert embedding.env["VLLM_CPU_OMP_THREADS_BIND"] == rerank.env["VLLM_CPU_OMP_THREADS_BIND"] == "0,1"
+    assert llm.start_locks == embedding.start_locks == ("cpu",)
+
+
+def test_with_enough_cores_no_two_ranks_share_one() -> None:
+    servers = plan_of(GUIDE["model_servers"], backend="cpu").servers
+    lists = "|".join(server.env["VLLM_CPU_OMP_THREADS_BIND"] for server in servers).replace("|", ",").split(",")
+    assert sorted(map(int, lists)) == list(range(16))
+
+
+def test_a_model_has_a_directory_per_commit() -> None:
+    declared = [{"name": "a", "kind": "llm", "model": "Org/Name", "revision": "abc", "port": 8000}]
+    assert plan_of(declared).models[0].path == "/var/lib/vllm-fleet/models/Org--Name/abc"
+
+
+def test_a_directory_on_the_host_is_served_where_it_is() -> None:
+    plan = plan_of([{"name": "a", "kind": "llm", "model": "/data/m", "port": 8000}])
+    assert (plan.models[0].id, plan.models[0].path) == (None, "/data/m")
+    assert plan.servers[0].argv[1] == "/data/m"
+
+
+def test_two_servers_of_one_model_share_its_files() -> None:
+    declared = [
+        {"name": n, "kind": "embedding", "model": "BAAI/bge-m3", "port": p, "gpus": [g]}
+        for n, p, g in (("a", 8000, 0), ("b", 8001, 1))
+    ]
+    assert len(plan_of(declared).models) == 1
+
+
+@pytest.mark.parametrize(
+    ("bind", "base_url", "probe"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:32804", "127.0.0.1"),
+        ("0.0.0.0", "http://192.0.2.11:32804", "127.0.0.1"),
+        ("10.1.2.3", "http://10.1.2.3:32804", "10.1.2.3"),
+    ],
+)
+def test_clients_are_told_an_address_that_reaches_the_server(bind: str, base_url: str, probe: str) -> None:
+    server = plan_of(GUIDE["model_servers"], bind_address=bind).servers[0]
+    assert (server.base_url, server.probe_address) == (base_url, probe)
+
+
+def test_declared_environment_wins() -> None:
+    declared = [GUIDE["model_servers"][0] | {"env": {"HF_HUB_OFFLINE": 0}}]
+    assert plan_of(declared).servers[0].env["HF_HUB_OFFLINE"] == "0"
+
+
+def test_endpoints_carry_what_the_verification_needs_and_no_command_line() -> None:
+    told = endpoints([plan_of(GUIDE["model_servers"]).as_dict()], api_key="k")["servers"][0]
+    assert told["model"] == "qwen2.5-3b-instruct"
+    assert told["tool_calls"] is True
+    assert told["api_key"] == "k"
+    assert "argv" not in told

@@ -1,0 +1,24 @@
+"""A variable nobody reads is a mistake, not a preference."""
+
+from vllm_fleet.plan.variables import unknown_variables
+
+PUBLIC = ["model_servers", "vllm_runtime_backend", "model_server_bind_address"]
+ROLES = ["vllm_runtime", "model_server", "model_store"]
+
+
+def found(*given: str) -> list[str]:
+    return [str(problem) for problem in unknown_variables(given, PUBLIC, ROLES)]
+
+
+def test_a_misspelt_top_level_variable_is_named_with_the_right_one() -> None:
+    assert found("model_server") == ["variable model_server: nothing reads it; did you mean model_servers?"]
+
+
+def test_an_unknown_variable_with_a_role_s_prefix_is_named() -> None:
+    assert found("vllm_runtime_back_end") == [
+        "variable vllm_runtime_back_end: nothing reads it; did you mean vllm_runtime_backend?"
+    ]
+
+
+def test_other_people_s_variables_are_left_alone() -> None:
+    assert found("ansible_host", "nginx_port", "model_servers", "my_models", "inventory_dir") == []

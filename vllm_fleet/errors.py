@@ -1,0 +1,5 @@
+"""The one exception that reaches an operator."""
+
+
+class FleetError(Exception):
+    """A sentence for the operator: what was found, where, and what to do. Printed without a traceback, exit status 2."""
