@@ -2,4 +2,4 @@
 
 
 class FleetError(Exception):
-    """A sentence for the operator: what was found, where, and what to do. Printed without a traceback, exit status 2."""
+    """A sentence for the operator: what was found, where, and what to do. Shown without a traceback."""

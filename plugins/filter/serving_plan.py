@@ -16,10 +16,10 @@ if str(ROOT) not in sys.path:
 from vllm_fleet.plan.endpoints import endpoints  # noqa: E402 - found by the path set above
 from vllm_fleet.plan.flags import FlagCatalogue  # noqa: E402
 from vllm_fleet.plan.host import Host  # noqa: E402
+from vllm_fleet.plan.ports import taken_ports  # noqa: E402
 from vllm_fleet.plan.serving import make_plan  # noqa: E402
 from vllm_fleet.plan.settings import Settings  # noqa: E402
 from vllm_fleet.plan.variables import unknown_variables  # noqa: E402
-from vllm_fleet.plan.ports import taken_ports  # noqa: E402
 from vllm_fleet.units import first_error, in_state, outdated, quote_argument, quote_word  # noqa: E402
 
 

@@ -46,6 +46,7 @@ import os  # noqa: E402
 import platform  # noqa: E402
 import subprocess  # noqa: E402
 import time  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 
@@ -54,8 +55,8 @@ NVIDIA_SMI = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total", "--forma
 
 def read_memory(path="/proc/meminfo"):
     """Return (total, available) bytes of main memory."""
-    with open(path) as file:  # noqa: PTH123 - runs on the host's own Python
-        sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in file if "kB" in line}
+    lines = Path(path).read_text().splitlines()
+    sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if "kB" in line}
     return sizes["MemTotal"], sizes["MemAvailable"]
 
 
@@ -94,8 +95,7 @@ def unit_of(cgroup):
 def read_text(path):
     """Return the text of a file of /proc, or an empty string where the process is gone."""
     try:
-        with open(path) as file:  # noqa: PTH123
-            return file.read()
+        return Path(path).read_text()
     except OSError:
         return ""
 
@@ -106,19 +106,18 @@ def read_listeners():
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         ports.update(listening_inodes(read_text(table)))
     listeners = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        directory = "/proc/" + pid
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            links = [os.readlink(os.path.join(directory, "fd", fd)) for fd in os.listdir(directory + "/fd")]  # noqa: PTH115, PTH118
+            links = [os.readlink(fd) for fd in (process / "fd").iterdir()]  # noqa: PTH115 - Path.readlink is 3.9
         except OSError:
             continue
         for inode in {link[8:-1] for link in links if link.startswith("socket:[")} & set(ports):
             listeners.append(
                 {
                     "port": ports[inode],
-                    "pid": int(pid),
-                    "process": read_text(directory + "/comm").strip(),
-                    "unit": unit_of(read_text(directory + "/cgroup")),
+                    "pid": int(process.name),
+                    "process": read_text(process / "comm").strip(),
+                    "unit": unit_of(read_text(process / "cgroup")),
                 }
             )
     return sorted(listeners, key=lambda listener: (listener["port"], listener["pid"]))

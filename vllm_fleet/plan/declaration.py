@@ -218,7 +218,8 @@ def _mapping(value: object) -> str | None:
 
 def _environment(value: object) -> str | None:
     if isinstance(value, Mapping) and all(
-        isinstance(k, str) and ENVIRONMENT_NAME.fullmatch(k) and isinstance(v, str | int | float) for k, v in value.items()
+        isinstance(k, str) and ENVIRONMENT_NAME.fullmatch(k) and isinstance(v, str | int | float)
+        for k, v in value.items()
     ):
         return None
     return "a mapping of environment variable names to values"
@@ -232,7 +233,9 @@ _CHECKS: dict[str, Any] = {
     "dtype": _one_of(DTYPES),
     "served_model_name": _text,
     "tensor_parallel_size": lambda v: None if _is_int(v, 1, 64) else "a number of GPUs, 1 to 64",
-    "revision": lambda v: None if isinstance(v, str) and REVISION.fullmatch(v) else "a commit, tag or branch of the hub",
+    "revision": lambda v: (
+        None if isinstance(v, str) and REVISION.fullmatch(v) else "a commit, tag or branch of the hub"
+    ),
     "copy_from": lambda v: None if isinstance(v, str) and v else "a directory on the controller",
     "tool_call_parser": _text,
     "chat_template": lambda v: None if isinstance(v, str) and _clean_path(v) else "an absolute path on the host",

@@ -47,11 +47,10 @@ def notify(**fields: str | int) -> None:
     if not address:
         return
     message = "\n".join(f"{key}={value}" for key, value in fields.items())
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        # A status line that cannot be delivered is no reason to stop serving.
-        with contextlib.suppress(OSError):
-            sock.connect("\0" + address[1:] if address.startswith("@") else address)
-            sock.sendall(message.encode())
+    # A status line that cannot be delivered is no reason to stop serving.
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.connect("\0" + address[1:] if address.startswith("@") else address)
+        sock.sendall(message.encode())
 
 
 def say(text: str) -> None:

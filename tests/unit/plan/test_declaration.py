@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vllm_fleet.plan.declaration import parse
+from vllm_fleet.plan.declaration import KEYS, parse
 from vllm_fleet.plan.flags import FlagCatalogue
 
 FLAGS = FlagCatalogue.load()
@@ -78,3 +79,8 @@ def test_every_mistake_is_reported_at_once() -> None:
 
 def test_missing_keys_are_all_named() -> None:
     assert problems({}) == [f"server 1: {key} is missing" for key in ("name", "kind", "model", "port")]
+
+
+def test_every_key_stands_in_the_docs() -> None:
+    text = (Path(__file__).resolve().parents[3] / "docs/declaration.md").read_text(encoding="utf-8")
+    assert [key for key in KEYS if f"| `{key}` |" not in text] == []
