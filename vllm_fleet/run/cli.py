@@ -47,6 +47,15 @@ _PROMPTS = (
 )
 
 
+class _Console(Console):
+    """A console whose exit status does not depend on somebody reading it (`scripts/deploy | head`)."""
+
+    def on_broken_pipe(self) -> None:
+        """Write no more, and leave Python nothing to complain about on its way out."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser; what stands after `--` is not its business."""
     parser = argparse.ArgumentParser(
@@ -80,9 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         cut = argv.index("--")
         own, rest = argv[:cut], argv[cut + 1 :]
     options = build_parser().parse_args(own)
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = _Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(highlight=False, markup=False, emoji=False, width=PLAIN_WIDTH)
+        console = _Console(highlight=False, markup=False, emoji=False, width=PLAIN_WIDTH)
     live = console.is_terminal and not console.is_dumb_terminal and not options.plain
 
     def display(plays: int | None, history: History) -> Display:
@@ -97,12 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
-    try:
-        print_summary(console, result, retry_command(argv, Path.cwd()), check="--check" in args or "-C" in rest)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Nobody reads any more (`scripts/deploy | head`). Keep Python from complaining about it on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print_summary(console, result, retry_command(argv, Path.cwd()), check=options.check)
     return result.exit_code
 
 

@@ -4,6 +4,7 @@ import time
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
@@ -28,7 +29,7 @@ class LiveDisplay:
         self._note = ""
         utf8 = console.encoding.lower().startswith("utf")
         self._spinner = Spinner("dots" if utf8 else "line", style="cyan")
-        self._done, self._failed = ("✔", "✘") if utf8 else ("ok", "!!")
+        self._done, self._failed, self._stopped = ("✔", "✘", "■") if utf8 else ("ok", "!!", "--")
         self._live = Live(
             console=console, get_renderable=self._draw, refresh_per_second=REFRESHES, transient=True, auto_refresh=True
         )
@@ -41,8 +42,7 @@ class LiveDisplay:
     def stop(self) -> None:
         """Take the moving lines away; the lines of the stages stay."""
         if self._state.stage:
-            self._leave_stage(self._state)
-            self._state = RunState()
+            self._leave_stage(self._state.stage, self._state)
         self._live.stop()
 
     def notice(self, text: str) -> None:
@@ -56,19 +56,24 @@ class LiveDisplay:
         """Take over the new state; a stage that has ended and a failure leave a line behind."""
         self._state = after
         if before.stage and after.stages_started > before.stages_started:
-            self._leave_stage(before)
+            self._leave_stage(before.stage, after)
         for failure in after.failures[len(before.failures) :]:
             what = "unreachable" if failure.unreachable else "failed"
             self._print(f"{self._failed} {failure.host}: {failure.task}: {what}", "red")
 
-    def _leave_stage(self, state: RunState) -> None:
-        last = (state.task,) if state.task else ()
-        tasks = [task for task in (*state.finished, *last) if task.stage == state.stage]
+    def _leave_stage(self, stage: str, state: RunState) -> None:
+        unfinished = [task for task in (state.task,) if task and task.stage == stage]
+        tasks = [*(task for task in state.finished if task.stage == stage), *unfinished]
         changed = sum(1 for task in tasks if task.hosts("changed"))
         took = duration(sum(task.seconds(state.now) for task in tasks))
-        broken = any(task.hosts("failed", "unreachable") for task in tasks)
-        mark, style = (self._failed, "red") if broken else (self._done, "green")
-        self._print(f"{mark} {state.stage}: {len(tasks)} tasks, {changed} with changes, {took}", style)
+        if any(task.hosts("failed", "unreachable") for task in tasks):
+            mark, style = self._failed, "red"
+        elif unfinished:
+            mark, style = self._stopped, "yellow"
+        else:
+            mark, style = self._done, "green"
+        count = f"{len(tasks)} task{'s' if len(tasks) != 1 else ''}"
+        self._print(f"{mark} {stage}: {count}, {changed} with changes, {took}", style)
 
     def _print(self, line: str, style: str) -> None:
         self._console.print(Text(line, style=style, no_wrap=True, overflow="ellipsis"))
@@ -107,7 +112,8 @@ def draw(
             body.add_row("", Text(f"and {len(retries) - MOST_ATTEMPTS} more hosts", style="cyan"), "")
         lines.append(body)
         if hint := slow_hint(task, now, history):
-            lines.append(Text(f"   {hint}", style="dim"))
+            lines.append(Padding(Text(hint, style="dim"), (0, 0, 0, 3)))
     if note:
         lines.append(Text(note, style="yellow"))
-    return Group(*lines)
+    # The margin takes the ^C that a terminal echoes at the end of the last line; there it must not begin a new one.
+    return Padding(Group(*lines), (0, 3, 0, 0))

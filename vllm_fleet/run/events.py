@@ -220,7 +220,8 @@ def _counts(data: Mapping[str, Any]) -> dict[str, HostCounts]:
 
 
 def _diff(state: RunState, data: Mapping[str, Any], stdout: str) -> RunState:
-    text = clean(stdout).strip("\n")
+    # Ansible may print the task's heading only now, in front of the diff.
+    text = "\n".join(line for line in clean(stdout).splitlines() if not line.startswith("TASK [")).strip("\n")
     if not text:
         return state
     return replace(state, diffs=(*state.diffs, Message(str(data.get("host", "")), _task_name(data), text)))

@@ -47,6 +47,8 @@ class RunResult:
     diffs: tuple[Message, ...]
     warnings: tuple[str, ...]
     tasks: tuple[TaskRun, ...]
+    unfinished: TaskRun | None
+    """The task at which the run stopped without ending it."""
     duration: float
     log_dir: Path
 
@@ -149,6 +151,7 @@ def _conclude(rc: int | None, run_dir: Path, job: str, duration: float, interrup
         diffs=state.diffs,
         warnings=state.warnings,
         tasks=state.finished,
+        unfinished=state.task,
         duration=duration,
         log_dir=run_dir,
     )

@@ -18,7 +18,10 @@ WORTH_NAMING = 1.0  # seconds
 
 def print_summary(console: Console, result: RunResult, retry: str, check: bool = False) -> None:
     """Print the end of a run, the most important last. `retry` is the command that does the same again."""
-    _print_messages(console, result.diffs)
+    for diff in result.diffs:
+        _say(console, f"\n{diff.host}: {diff.task}", "dim")
+        _say(console, diff.text)
+    console.print()
     if result.hosts:
         console.print(hosts_table(result))
     if slowest := slowest_table(result):
@@ -39,8 +42,8 @@ def print_summary(console: Console, result: RunResult, retry: str, check: bool =
 def _print_failure(console: Console, result: RunResult) -> None:
     if result.status == "interrupted":
         _say(console, "Interrupted. Nothing is lost: a new run finds what is done and continues there.", "bold yellow")
-        if running := result.tasks[-1:]:
-            _say(console, f"It was at: {running[0].name}. A command already running on a host may still end by itself.")
+        if result.unfinished:
+            _say(console, f"It was at: {result.unfinished.name}. What already runs on a host may still end by itself.")
         return
     if result.status == "unknown":
         _say(console, "UNKNOWN: it cannot be said whether this run succeeded.", "bold red")
