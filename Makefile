@@ -10,7 +10,7 @@ quickstart: setup ## make a lab host on this machine, deploy three model servers
 	@scripts/deploy site.yml
 
 test: setup-dev lint ## everything: lint, unit tests, the lab from nothing
-	@scripts/python -m pytest tests/unit tests/integration
+	@scripts/test
 
 lint: setup-dev ## all linters
 	@.venv/bin/ruff check .

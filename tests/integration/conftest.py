@@ -1,0 +1,77 @@
+"""The lab of the tests: real hosts on this machine, under a name of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PREFIX = "fleettest"
+ENVIRONMENT = os.environ | {
+    "VLLM_FLEET_LAB": PREFIX,
+    "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+    "ANSIBLE_NOCOLOR": "1",
+    "PATH": f"{ROOT / '.venv/bin'}:{os.environ['PATH']}",
+}
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished command: exit status and everything it printed."""
+
+    status: int
+    output: str
+
+
+def run(*command: str | Path, timeout: float = 900, cwd: Path = ROOT) -> Done:
+    """Run a command in the checkout against the tests' lab."""
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    return Done(done.returncode, done.stdout)
+
+
+@dataclass(frozen=True)
+class LabHost:
+    """A host of the tests' lab, reached by scripts/lab."""
+
+    name: str
+
+    def do(self, *command: str, timeout: float = 120) -> Done:
+        """Run a command on the host."""
+        return run("scripts/lab", "exec", self.name, "--", *command, timeout=timeout)
+
+    def read(self, *command: str) -> str:
+        """Run a command on the host that must succeed; return what it printed."""
+        done = self.do(*command)
+        assert done.status == 0, f"{' '.join(command)} on {self.name}: {done.output}"
+        return done.output.strip()
+
+    def active(self, units: Sequence[str]) -> list[str]:
+        """Return those of the units that are active."""
+        states = self.do("systemctl", "is-active", *units).output.split()
+        return [unit for unit, state in zip(units, states, strict=True) if state == "active"]
+
+
+@pytest.fixture(scope="session")
+def lab_host() -> LabHost:
+    """A plain Debian host made from nothing; scripts/test takes it down."""
+    if os.geteuid() != 0:
+        pytest.skip("a lab host needs root: run `sudo make test`")
+    run("scripts/lab", "down")
+    up = run("scripts/lab", "up")
+    assert up.status == 0, up.output
+    return LabHost("lab-1")
