@@ -1,0 +1,54 @@
+#!/usr/bin/env python3
+"""Dynamic inventory: the hosts of the lab on this machine, as `scripts/lab` has noted them.
+
+VLLM_FLEET_LAB names the lab (default: fleet), VLLM_FLEET_LAB_STATE the directory of its state.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+STATE = Path(os.environ.get("VLLM_FLEET_LAB_STATE") or "/var/lib/vllm-fleet-lab")
+PREFIX = os.environ.get("VLLM_FLEET_LAB") or "fleet"
+
+
+def inventory(lab: Path) -> dict[str, object]:
+    """Return the inventory of the lab whose state is in `lab`, in the form Ansible asks for."""
+    hosts = [json.loads(file.read_text()) for file in lab.glob("hosts/*/host.json")]
+    variables = {host["name"]: {"ansible_host": host["address"]} for host in hosts}
+    options = (
+        "-F /dev/null -o IdentitiesOnly=yes -o StrictHostKeyChecking=yes "
+        f"-o UserKnownHostsFile={lab / 'known_hosts'} -o GlobalKnownHostsFile=/dev/null"
+    )
+    connection = {
+        "ansible_user": "root",
+        "ansible_ssh_private_key_file": str(lab / "id_ed25519"),
+        "ansible_ssh_common_args": options,
+        "ansible_python_interpreter": "/usr/bin/python3",
+    }
+    return {"gpu_hosts": {"hosts": sorted(variables), "vars": connection}, "_meta": {"hostvars": variables}}
+
+
+def main() -> int:
+    """Print the inventory; Ansible calls this with --list (and, without need here, --host NAME)."""
+    lab = STATE / PREFIX
+    try:
+        found = inventory(lab)
+    except PermissionError:
+        print(f"Only root can read the lab '{PREFIX}' in {lab}: run this with sudo.", file=sys.stderr)
+        return 2
+    if not found["_meta"]["hostvars"]:
+        print(
+            f"The lab '{PREFIX}' is not up: no hosts in {lab}. Make them with 'make quickstart' (or scripts/lab up), "
+            "or name your own hosts with -i inventory/...",
+            file=sys.stderr,
+        )
+        return 2
+    json.dump({} if "--host" in sys.argv else found, sys.stdout, indent=2)
+    print()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

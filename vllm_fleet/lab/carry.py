@@ -1,0 +1,104 @@
+"""What a lab host takes over from this machine to reach the outside: certificates, apt, pip, proxies, name servers.
+
+Everything is found by reading this machine's configuration; nothing is known beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+from vllm_fleet.errors import FleetError
+from vllm_fleet.lab import carry_apt, carry_pip
+
+DOWNLOADS = Path("/var/cache/vllm-fleet")
+CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
+CA_LOCAL = Path("/usr/local/share/ca-certificates")
+# systemd-resolved keeps the real name servers here when /etc/resolv.conf names only itself.
+RESOLVERS = (Path("/run/systemd/resolve/resolv.conf"), Path("/etc/resolv.conf"))
+
+_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
+_UV = (
+    "UV_INDEX",
+    "UV_DEFAULT_INDEX",
+    "UV_INDEX_URL",
+    "UV_EXTRA_INDEX_URL",
+    "UV_FIND_LINKS",
+    "UV_NATIVE_TLS",
+    "UV_SYSTEM_CERTS",
+)
+_UV_FILES = ("/etc/uv/uv.toml", ".config/uv/uv.toml")
+
+
+@dataclass(frozen=True)
+class Luggage:
+    """What one host gets.
+
+    Attributes:
+        files: contents by absolute path inside the host.
+        binds: directories of this machine to show read-only at the same path inside.
+    """
+
+    files: Mapping[Path, bytes]
+    binds: tuple[str, ...]
+
+
+def pack(environment: Mapping[str, str], home: Path) -> Luggage:
+    """Read this machine's configuration.
+
+    Raises:
+        FleetError: it has no name server that a host could reach.
+    """
+    pip = carry_pip.read(carry_pip.config_files(environment, home), environment)
+    apt = carry_apt.options()
+    named = [*carry_pip.files(pip), *carry_apt.files(apt), *sorted(CA_LOCAL.glob("*.crt")), CA_BUNDLE]
+    named += [Path(environment[name]) for name in _CERTIFICATES if name in environment]
+    copies = {path: path.read_bytes() for path in named if path.is_file()}
+    for source in (Path(_UV_FILES[0]), home / _UV_FILES[1]):
+        if source.is_file():
+            copies[Path(_UV_FILES[0])] = source.read_bytes()
+    written = {
+        Path("/etc/resolv.conf"): resolv_conf(environment),
+        Path("/etc/environment"): environment_file(environment),
+        Path("/etc/apt/sources.list"): "".join(f"{line}\n" for line in carry_apt.sources()),
+        Path("/etc/apt/apt.conf.d/80machine"): "".join(f"{line}\n" for line in apt),
+        Path("/etc/pip.conf"): carry_pip.text(pip),
+    }
+    return Luggage(
+        files={**copies, **{path: text.encode() for path, text in written.items()}},
+        binds=tuple(map(str, carry_pip.directories(pip))),
+    )
+
+
+def environment_file(environment: Mapping[str, str]) -> str:
+    """Return /etc/environment: certificates, proxies and package indexes of this machine, and the shared download caches."""
+    kept = {name: environment[name] for name in (*_CERTIFICATES, *_PROXIES, *_UV) if environment.get(name)}
+    kept |= {"UV_CACHE_DIR": f"{DOWNLOADS}/uv", "PIP_CACHE_DIR": f"{DOWNLOADS}/pip"}
+    return "".join(f'{name}="{value}"\n' for name, value in sorted(kept.items()))
+
+
+def resolv_conf(environment: Mapping[str, str], candidates: tuple[Path, ...] = RESOLVERS) -> str:
+    """Return /etc/resolv.conf with the name servers a host can reach.
+
+    Raises:
+        FleetError: this machine names only itself.
+    """
+    if named := environment.get("VLLM_FLEET_LAB_DNS"):
+        return "".join(f"nameserver {server}\n" for server in named.split())
+    for file in candidates:
+        try:
+            lines = file.read_text().splitlines()
+        except OSError:
+            continue
+        servers = [line.split()[1] for line in lines if line.startswith("nameserver") and len(line.split()) > 1]
+        reachable = [server for server in servers if not ip_address(server.partition("%")[0]).is_loopback]
+        if reachable:
+            rest = [line for line in lines if line.startswith(("search", "options"))]
+            return "".join(f"{line}\n" for line in [*(f"nameserver {server}" for server in reachable), *rest])
+    raise FleetError(
+        "This machine's only name server is itself (loopback), which lab hosts cannot reach. "
+        "Name another: VLLM_FLEET_LAB_DNS='192.0.2.53' scripts/lab up"
+    )
