@@ -20,6 +20,7 @@ from vllm_fleet.run.playbook import CHECKOUT
 from vllm_fleet.run.runner import run_playbook
 from vllm_fleet.run.summary import print_summary
 
+_RUNS_NOTHING = frozenset({"--syntax-check", "--list-tasks", "--list-tags", "--list-hosts", "--version"})
 PLAIN_WIDTH = 120  # columns where there is no terminal
 
 # Options of ansible-playbook that are known here; any other can stand after `--`.
@@ -89,6 +90,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         cut = argv.index("--")
         own, rest = argv[:cut], argv[cut + 1 :]
     options = build_parser().parse_args(own)
+    if idle := _RUNS_NOTHING.intersection(rest):
+        print(f"scripts/deploy: {min(idle)} runs nothing: give it to ansible-playbook.", file=sys.stderr)
+        return 2
     console = _Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console = _Console(highlight=False, markup=False, emoji=False, width=PLAIN_WIDTH)

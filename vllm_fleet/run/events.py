@@ -4,6 +4,7 @@ The same fold serves the display while the run goes on and the summary, which is
 Times are seconds since the epoch, as the events carry them.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -202,7 +203,7 @@ def _task_event(state: RunState, kind: str, data: Mapping[str, Any], stdout: str
 def _outcome(kind: str, data: Mapping[str, Any], stdout: str) -> Outcome | None:
     if kind == "runner_on_ok":
         # Of a censored result (no_log) only the printed word tells.
-        changed = (data.get("res") or {}).get("changed") or stdout.startswith("changed:")
+        changed = (data.get("res") or {}).get("changed") or re.search(r"^changed: ", stdout, re.MULTILINE)
         return "changed" if changed else "ok"
     if kind == "runner_on_failed":
         return "ignored" if data.get("ignore_errors") else "failed"

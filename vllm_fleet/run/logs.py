@@ -66,6 +66,19 @@ def read_events(run: Path) -> Iterator[dict[str, Any]]:
             continue
 
 
+def read_log(run: Path) -> str:
+    """What ansible-playbook printed, empty if nothing is there. Its line ends, a terminal's, become plain ones."""
+    path = run / "stdout"
+    try:
+        raw = path.read_bytes()
+        plain = raw.replace(b"\r\n", b"\n")
+        if plain != raw:
+            path.write_bytes(plain)
+    except OSError:
+        return ""
+    return plain.decode(errors="replace")
+
+
 def write_history(run: Path, job: str, status: str, tasks: tuple[TaskRun, ...]) -> None:
     """Note what the run took, for the next one's estimates. `job` names playbook and options without any secret."""
     timings = [{"stage": task.stage, "task": task.name, "seconds": round(task.seconds(0), 2)} for task in tasks]

@@ -8,6 +8,7 @@ Result = Mapping[str, Any]
 
 HIDDEN = "The output is hidden because this task handles a secret (no_log)."
 TAIL_LINES = 15
+COMMAND_LENGTH = 200  # characters
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]")
 _PREFIX = re.compile(r"^(Task failed: |Module failed: |Action failed: )+")
 # Messages of Ansible's own that say that something failed, but not what.
@@ -52,6 +53,13 @@ def _label(result: Result) -> str:
     return clean(result.get("_ansible_item_label", result.get("item", "?")))
 
 
+def _command(command: object) -> str:
+    """A command line short enough for a sentence; the rest of a script is in the log."""
+    words = " ".join(map(str, command)) if isinstance(command, list) else str(command)
+    first, *more = clean(words).splitlines() or [""]
+    return f"{first[:COMMAND_LENGTH]} ..." if more or len(first) > COMMAND_LENGTH else first
+
+
 def failed_items(result: Result) -> list[Result]:
     """The failed items of a loop's result, empty for a task without a loop."""
     items = result.get("results")
@@ -73,8 +81,7 @@ def failure_text(result: Result) -> str:
     if _SAYS_NOTHING.match(message):
         command = result.get("cmd")
         if command:
-            shown = " ".join(map(str, command)) if isinstance(command, list) else str(command)
-            parts = [f"The command `{clean(shown)}` ended with status {result.get('rc')}."]
+            parts = [f"The command `{_command(command)}` ended with status {result.get('rc')}."]
         elif "assertion" in result:
             parts = [f"This is not so: {clean(result['assertion'])}"]
         said = [_as_text(result.get(key)) for key in ("stderr", "module_stderr", "stdout", "module_stdout")]

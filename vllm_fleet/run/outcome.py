@@ -23,8 +23,12 @@ _RECAP_LINE = re.compile(
     re.MULTILINE,
 )
 _OUT_OF_MEMORY = (
-    "A worker process of this machine (the controller) died: most likely it ran out of memory. "
+    "A worker process of this machine (the controller) died: most likely memory ran out. "
     "Run again with fewer hosts at a time, for example `--forks 5`, or on a machine with more memory."
+)
+_KILLED = (
+    "ansible-playbook was killed, by somebody or because this machine (the controller) ran out of memory: "
+    "`dmesg` would say so. Run again; if memory is short, with fewer hosts at a time, for example `--forks 5`."
 )
 
 
@@ -57,7 +61,7 @@ def judge(rc: int | None, state: RunState, log: str, interrupted: bool) -> Verdi
     if "A worker was found in a dead state" in log:
         return Verdict("failed" if rc else "unknown", _OUT_OF_MEMORY)
     if rc is None or rc < 0:
-        return Verdict("unknown", f"ansible-playbook was killed by a signal. {_OUT_OF_MEMORY}")
+        return Verdict("unknown", _KILLED)
     if state.stats is None and recap is None and rc in _WITHOUT_RECAP and (state.errors or not state.stages):
         return Verdict("failed", "\n".join(state.errors) or f"ansible-playbook ended with status {rc} before any task.")
     if disagreement := _disagreement(rc, state.stats, recap):

@@ -19,11 +19,12 @@ from vllm_fleet.errors import FleetError
 from vllm_fleet.run.arguments import job_name, join_arguments
 from vllm_fleet.run.display import Display
 from vllm_fleet.run.events import Failure, HostCounts, Message, RunState, TaskRun, apply, fold
-from vllm_fleet.run.logs import RUNS, History, new_run, read_events, read_history, write_history
+from vllm_fleet.run.logs import RUNS, History, new_run, read_events, read_history, read_log, write_history
 from vllm_fleet.run.outcome import RC_INTERRUPTED, RC_UNKNOWN, Status, first_failure, judge
 from vllm_fleet.run.playbook import CHECKOUT, count_plays, find_playbook
 
 TICK = 1.0  # seconds between two looks at the clock while Ansible is silent
+MOST_CHARACTERS = 20_000_000  # of one task's result in the log
 GRACE = 10.0  # seconds that ansible-playbook gets to stop its workers after an interruption
 
 # From the number of plays (None: unknown) and the last good run of the same job to a way of showing this one.
@@ -128,15 +129,14 @@ def _environment(base: Mapping[str, str]) -> dict[str, str]:
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), base.get("PATH", os.defpath)])
     environment.setdefault("ANSIBLE_CONFIG", str(CHECKOUT / "ansible.cfg"))
     environment["ANSIBLE_NOCOLOR"] = "1"
+    # Beyond this length the runner drops a task's whole result, the message of its failure included.
+    environment["MAX_EVENT_RES"] = str(MOST_CHARACTERS)
     return environment
 
 
 def _conclude(rc: int | None, run_dir: Path, job: str, duration: float, interrupted: bool) -> RunResult:
     state = fold(read_events(run_dir))
-    try:
-        log = (run_dir / "stdout").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        log = ""
+    log = read_log(run_dir)
     verdict = judge(rc, state, log, interrupted)
     write_history(run_dir, job, verdict.status, state.finished)
     bad = verdict.status in ("failed", "unreachable")

@@ -12,6 +12,15 @@ from vllm_fleet.run.display import duration, host_names
 from vllm_fleet.run.events import Failure, HostCounts, Message
 from vllm_fleet.run.runner import RunResult
 
+_HEADLINES = {
+    "interrupted": (
+        "Interrupted. Nothing is lost: a new run finds what is done and continues there.",
+        "bold yellow",
+    ),
+    "unknown": ("UNKNOWN: it cannot be said whether this run succeeded.", "bold red"),
+    "failed": ("FAILED", "bold red"),
+    "unreachable": ("UNREACHABLE", "bold red"),
+}
 SLOWEST = 5
 WORTH_NAMING = 1.0  # seconds
 
@@ -40,19 +49,15 @@ def print_summary(console: Console, result: RunResult, retry: str, check: bool =
 
 
 def _print_failure(console: Console, result: RunResult) -> None:
-    if result.status == "interrupted":
-        _say(console, "Interrupted. Nothing is lost: a new run finds what is done and continues there.", "bold yellow")
-        if result.unfinished:
-            _say(console, f"It was at: {result.unfinished.name}. What already runs on a host may still end by itself.")
-        return
-    if result.status == "unknown":
-        _say(console, "UNKNOWN: it cannot be said whether this run succeeded.", "bold red")
-        _say(console, result.explanation)
-        return
     failure = result.failure
     if failure is None:
-        _say(console, "FAILED", "bold red")
-        _say(console, result.explanation or "Ansible named no task. The end of the log says more.")
+        headline, style = _HEADLINES[result.status]
+        _say(console, headline, style)
+        if result.explanation:
+            _say(console, result.explanation)
+        if result.unfinished:
+            _say(console, f"It was at: {result.unfinished.name}. What already runs on a host may still end by itself.")
+        _say(console, "")
         return
     _say(console, f"{'UNREACHABLE' if failure.unreachable else 'FAILED'}: {failure.host}", "bold red")
     _say(console, f"Stage:     {failure.stage}")

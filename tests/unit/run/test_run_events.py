@@ -57,7 +57,7 @@ def test_what_debug_tells_is_kept_as_it_is() -> None:
 
 
 def test_a_censored_change_still_counts_as_a_change() -> None:
-    changed = event("runner_on_ok", host="h", res={"censored": "hidden"}, stdout="changed: [h]")
+    changed = event("runner_on_ok", host="h", res={"censored": "hidden"}, stdout="\r\nTASK [t] ****\r\nchanged: [h]")
     assert fold([play("p"), task("t"), changed, task("u")]).finished[0].hosts("changed") == ("h",)
 
 

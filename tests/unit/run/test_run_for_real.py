@@ -228,6 +228,44 @@ def test_retries_show_what_they_said(site: Site) -> None:
     assert "one, try 2 of 6: 1 of 3 GB" in seen
 
 
+KILL = """
+- name: Take much memory
+  ansible.builtin.shell: |
+    up() {{ ps -o ppid= -p $1 | tr -d ' '; }}
+    pid=$$
+    while [ "$(ps -o comm= -p $pid)" != ansible-playboo ] && [ "$pid" -gt 1 ]; do pid=$(up $pid); done
+    {more}
+    test "$pid" -gt 1 && kill -9 $pid
+"""
+
+
+def test_a_dead_worker_is_told_as_lack_of_memory_and_where_it_was(site: Site) -> None:
+    result = site.run(KILL.format(more=":"))
+    assert (result.status, result.exit_code) == ("failed", 1)
+    assert "memory" in result.explanation
+    assert result.unfinished is not None
+    assert result.unfinished.name == "Take much memory"
+
+
+def test_a_killed_ansible_leaves_the_outcome_unknown(site: Site) -> None:
+    result = site.run(KILL.format(more="pid=$(up $pid)"))
+    assert (result.status, result.exit_code) == ("unknown", 3)
+    assert "killed" in result.explanation
+
+
+def test_a_task_that_says_very_much_loses_no_event(site: Site) -> None:
+    result = site.run("""
+- name: Say very much
+  ansible.builtin.command: seq 200000
+  register: much
+- name: Repeat it
+  ansible.builtin.debug:
+    var: much.stdout
+""")
+    assert result.status == "successful"
+    assert result.debug_messages[0].text.endswith("200000")
+
+
 def test_an_interruption_stops_ansible_and_says_that_nothing_is_lost(site: Site) -> None:
     started = site.path / "started"
     book = site.write(f"- name: Wait\n  ansible.builtin.shell: 'echo $$ > {started}; exec sleep 120'")

@@ -24,6 +24,11 @@ def test_a_failed_command_tells_command_status_and_what_it_said() -> None:
     assert failure_text(result) == "The command `nvidia-smi -L` ended with status 9.\nno devices"
 
 
+def test_of_a_script_only_its_first_line_is_shown() -> None:
+    result = {"msg": "non-zero return code", "cmd": "set -e\nfalse", "rc": 1}
+    assert failure_text(result) == "The command `set -e ...` ended with status 1."
+
+
 def test_of_a_long_output_only_the_end_is_shown() -> None:
     text = failure_text({"msg": "non-zero return code", "stderr": "\n".join(f"line {n}" for n in range(500))})
     assert text.endswith("line 499")

@@ -30,7 +30,7 @@ def test_three_witnesses_for_failure_make_a_failure() -> None:
         pytest.param(0, BAD, BAD_RECAP, "count failures on h", id="rc-0-but-failures"),
         pytest.param(2, GOOD, GOOD_RECAP, "count no failure", id="rc-2-but-no-failure"),
         pytest.param(2, RunState(), "", "statistics never arrived", id="rc-2-and-nothing-else"),
-        pytest.param(None, GOOD, GOOD_RECAP, "killed by a signal", id="killed"),
+        pytest.param(None, GOOD, GOOD_RECAP, "was killed", id="killed"),
         pytest.param(4, fold([play("p")]), "", "statistics never arrived", id="rc-4-in-the-middle"),
     ],
 )
