@@ -189,14 +189,16 @@ def _task_event(state: RunState, kind: str, data: Mapping[str, Any], stdout: str
         return state
     pending = tuple(other for other in task.pending if other != host)
     state = replace(state, task=replace(task, pending=pending, outcomes={**task.outcomes, host: outcome}))
+    # The event names its own task: with the strategy `free` that need not be the last one begun.
+    name, stage = _task_name(data) or task.name, clean(data.get("play") or task.stage)
     if outcome in ("failed", "unreachable"):
         unreachable = outcome == "unreachable"
         text = unreachable_text(result) if unreachable else failure_text(result)
-        path = str(data.get("task_path", ""))
-        return replace(state, failures=(*state.failures, Failure(host, task.stage, task.name, text, path, unreachable)))
+        failure = Failure(host, stage, name, text, str(data.get("task_path", "")), unreachable)
+        return replace(state, failures=(*state.failures, failure))
     action = str(data.get("resolved_action") or data.get("task_action") or "")
     if outcome == "ok" and action.rpartition(".")[2] == "debug" and (text := debug_text(result)):
-        return replace(state, messages=(*state.messages, Message(host, task.name, text)))
+        return replace(state, messages=(*state.messages, Message(host, name, text)))
     return state
 
 

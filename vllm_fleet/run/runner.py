@@ -124,11 +124,12 @@ def _configure(playbook: Path, options: Sequence[str], run_dir: Path, cwd: Path,
 
 
 def _environment(base: Mapping[str, str]) -> dict[str, str]:
-    """The environment of ansible-playbook: this virtual environment first, the checkout's ansible.cfg, no colours."""
-    environment = {key: value for key, value in base.items() if key != "ANSIBLE_FORCE_COLOR"}
+    """The environment of ansible-playbook: this virtual environment first, the checkout's ansible.cfg, a plain log."""
+    environment = dict(base)
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), base.get("PATH", os.defpath)])
     environment.setdefault("ANSIBLE_CONFIG", str(CHECKOUT / "ansible.cfg"))
-    environment["ANSIBLE_NOCOLOR"] = "1"
+    # The recap is read: it must be the default callback's, without colours, whatever this shell prefers.
+    environment |= {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_STDOUT_CALLBACK": "default"}
     # Beyond this length the runner drops a task's whole result, the message of its failure included.
     environment["MAX_EVENT_RES"] = str(MOST_CHARACTERS)
     return environment
@@ -205,8 +206,8 @@ class _Watch:
             return
         try:
             action(self._display)
-        except (OSError, ValueError):
-            # The terminal or the pipe is gone. The run is not: it goes on unseen and its log is complete.
+        except Exception:
+            # Usually the terminal or the pipe is gone. The run is not: it goes on unseen, and its log is complete.
             self._display = None
 
 

@@ -177,6 +177,39 @@ def test_a_host_key_is_checked_as_ansible_cfg_says(site: Site) -> None:
     assert result.debug_messages[0].text == "True"
 
 
+def test_what_the_shell_prefers_does_not_spoil_the_verdict(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANSIBLE_STDOUT_CALLBACK", "minimal")
+    monkeypatch.setenv("ANSIBLE_FORCE_COLOR", "1")
+    result = site.run("- name: Ping\n  ansible.builtin.ping:")
+    assert result.status == "successful"
+    assert "\x1b" not in result.log.read_text()
+
+
+def test_a_vault_is_opened_with_the_password_given_before_the_run(site: Site) -> None:
+    (site.path / "key").write_text("sesame")
+    encrypt = [
+        "ansible-vault",
+        "encrypt_string",
+        "--vault-password-file",
+        str(site.path / "key"),
+        "opened",
+        "--name",
+        "v",
+    ]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    vault = subprocess.run(encrypt, check=True, capture_output=True, text=True, env={**os.environ, "PATH": path}).stdout
+    (site.path / "vault.yml").write_text(vault)
+    result = run_playbook(
+        site.write("- name: Open\n  ansible.builtin.debug: {msg: '{{ v }}'}"),
+        [str(site.inventory)],
+        ["--ask-vault-pass", "-e", f"@{site.path}/vault.yml"],
+        passwords={r"Vault password.*:\s*$": "sesame"},
+        runs=site.runs,
+    )
+    assert [message.text for message in result.debug_messages] == ["opened"]
+    assert "sesame" not in site.logged()
+
+
 def deploy(site: Site, book: Path, *args: str) -> subprocess.Popen[str]:
     """scripts/deploy itself, from a directory that is not the checkout and without an activated environment."""
     environment = {"PATH": "/usr/bin:/bin", "HOME": os.environ.get("HOME", "/")}
