@@ -1,1 +1,1 @@
-"""Hosts that this machine makes for itself: systemd-nspawn containers with an init, an sshd and an address of their own."""
+"""Hosts that this machine makes for itself: systemd-nspawn containers with init, sshd and address of their own."""

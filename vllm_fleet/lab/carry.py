@@ -5,6 +5,7 @@ Everything is found by reading this machine's configuration; nothing is known be
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -40,10 +41,14 @@ class Luggage:
     Attributes:
         files: contents by absolute path inside the host.
         binds: directories of this machine to show read-only at the same path inside.
+        names: lines of this machine's /etc/hosts that mean the same inside.
+        warnings: what a host will not be able to use, one sentence each.
     """
 
     files: Mapping[Path, bytes]
     binds: tuple[str, ...]
+    names: str
+    warnings: tuple[str, ...]
 
 
 def pack(environment: Mapping[str, str], home: Path) -> Luggage:
@@ -70,14 +75,39 @@ def pack(environment: Mapping[str, str], home: Path) -> Luggage:
     return Luggage(
         files={**copies, **{path: text.encode() for path, text in written.items()}},
         binds=tuple(map(str, carry_pip.directories(pip))),
+        names=host_names(Path("/etc/hosts").read_text()),
+        warnings=tuple(
+            f"{path} of the hosts names {place}, which only this machine itself can reach"
+            for path, text in written.items()
+            for place in loopback_places(text)
+        ),
     )
 
 
 def environment_file(environment: Mapping[str, str]) -> str:
-    """Return /etc/environment: certificates, proxies and package indexes of this machine, and the shared download caches."""
+    """Return /etc/environment: this machine's certificates, proxies and indexes, and the shared download caches."""
     kept = {name: environment[name] for name in (*_CERTIFICATES, *_PROXIES, *_UV) if environment.get(name)}
     kept |= {"UV_CACHE_DIR": f"{DOWNLOADS}/uv", "PIP_CACHE_DIR": f"{DOWNLOADS}/pip"}
     return "".join(f'{name}="{value}"\n' for name, value in sorted(kept.items()))
+
+
+def host_names(hosts: str) -> str:
+    """Return the lines of an /etc/hosts whose addresses mean the same on another host."""
+    kept = []
+    for line in hosts.splitlines():
+        try:
+            address = ip_address((line.partition("#")[0].split() or [""])[0].partition("%")[0])
+        except ValueError:
+            continue
+        if not (address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified):
+            kept.append(f"{line}\n")
+    return "".join(kept)
+
+
+def loopback_places(text: str) -> list[str]:
+    """Return the URLs in a configuration that point to the machine itself, without what may be a password."""
+    found = re.findall(r"(https?://)(?:[^/\s@\"]*@)?((?:localhost|127\.[\d.]+|\[::1\])(?::\d+)?)", text)
+    return sorted({scheme + place for scheme, place in found})
 
 
 def resolv_conf(environment: Mapping[str, str], candidates: tuple[Path, ...] = RESOLVERS) -> str:

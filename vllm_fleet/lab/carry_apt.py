@@ -55,7 +55,7 @@ def parse_targets(targets: str) -> list[str]:
 
 
 def options() -> list[str]:
-    """Return the lines of this machine's apt configuration that say how to fetch packages (proxies, checks, retries)."""
+    """Return those lines of this machine's apt configuration that say how to fetch packages (proxies, retries)."""
     return parse_options(run(["apt-config", "dump"]))
 
 

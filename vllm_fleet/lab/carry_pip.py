@@ -41,7 +41,7 @@ def config_files(environment: Mapping[str, str], home: Path) -> list[Path]:
 
 
 def read(files: list[Path], environment: Mapping[str, str]) -> Config:
-    """Merge pip's files and its PIP_* environment variables into one configuration; what cannot be read counts as absent."""
+    """Merge pip's files and PIP_* environment variables; unreadable files count as absent."""
     merged: Config = {}
     for file in files:
         parser = configparser.RawConfigParser()

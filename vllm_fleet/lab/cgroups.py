@@ -96,7 +96,7 @@ def _remove(directory: Path) -> None:
 
 
 def _delegate(parent: Path) -> None:
-    """Offer all controllers to the children; where the kernel refuses (processes in `parent`), limits inside do not hold."""
+    """Offer all controllers to the children; where the kernel refuses, limits inside the host do not hold."""
     for controller in (parent / "cgroup.controllers").read_text().split():
         with suppress(OSError):
             (parent / "cgroup.subtree_control").write_text(f"+{controller}")

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import sys
 from dataclasses import asdict
 
@@ -17,8 +18,8 @@ from vllm_fleet.lab import host, lab, preflight
 from vllm_fleet.lab.settings import DEFAULT_CACHE, DEFAULT_PREFIX, DEFAULT_STATE, Settings, from_environment
 
 _DESCRIPTION = """\
-Make hosts to deploy to on this very machine: systemd-nspawn containers that boot a plain Debian 12 with its own systemd,
-sshd and network address. Needs root, no Docker, no GPU.
+Make hosts to deploy to on this very machine: systemd-nspawn containers that boot a plain Debian 12 with a systemd,
+an sshd and an address of their own. Needs root, no Docker, no GPU.
 
   scripts/lab up                      one host, lab-1 (30 s the first time, then 2 s)
   scripts/lab up lab-1 lab-2 lab-3    as many as named; those that are up stay as they are
@@ -27,13 +28,15 @@ sshd and network address. Needs root, no Docker, no GPU.
 """
 _EPILOG = f"""\
 environment:
-  VLLM_FLEET_LAB        the lab's prefix when --prefix is not given (default {DEFAULT_PREFIX}); labs with different prefixes
-                        live side by side
-  VLLM_FLEET_LAB_STATE  directory of the hosts' filesystems (default {DEFAULT_STATE}); not on an overlay filesystem
-  VLLM_FLEET_CACHE      directory of base images and downloaded packages, shared by all labs (default {DEFAULT_CACHE})
+  VLLM_FLEET_LAB        the lab's prefix when --prefix is not given (default {DEFAULT_PREFIX}); labs with different
+                        prefixes live side by side
+  VLLM_FLEET_LAB_STATE  directory of the hosts' filesystems, not itself on an overlay
+                        (default {DEFAULT_STATE})
+  VLLM_FLEET_CACHE      directory of base images and downloaded packages, shared by all labs
+                        (default {DEFAULT_CACHE})
   VLLM_FLEET_LAB_DNS    name servers for the hosts (default: this machine's)
 
-exit status: 0 done, 1 the command run by exec failed as ssh reports it, 2 not possible (one sentence says why), 130 interrupted.
+exit status: 0 done; 2 not possible, one sentence says why; 130 interrupted; of exec, that of the command.
 More: docs/lab.md
 """
 
@@ -41,10 +44,15 @@ More: docs/lab.md
 def main(arguments: list[str] | None = None) -> int:
     """Run `scripts/lab`; returns the exit status."""
     options = _parser().parse_args(arguments)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     try:
         return int(options.run(options, from_environment(os.environ, options.prefix)))
     except FleetError as error:
         print(f"lab: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"lab: {error.strerror or error}: {error.filename or 'this machine'}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("lab: interrupted. What was begun is taken over by the next 'up' and removed by 'down'.", file=sys.stderr)
@@ -78,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("exec", help="run a command in a host: exec NAME -- COMMAND...")
     command.add_argument("name", metavar="NAME")
-    command.add_argument("command", nargs="+", metavar="COMMAND")
+    command.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND")
     command.set_defaults(run=_exec)
 
     command = commands.add_parser("reboot", help="reboot a host and wait for it")
@@ -111,7 +119,7 @@ def _status(options: argparse.Namespace, settings: Settings) -> int:
     if options.json:
         print(json.dumps([{**asdict(one.host), "condition": one.condition} for one in found], indent=2))
     elif not found:
-        print(f"The lab '{settings.prefix}' is not up. Run: scripts/lab --prefix {settings.prefix} up")
+        print(f"The lab '{settings.prefix}' is not up. Run: {settings.command('up')}")
     else:
         table = Table("host", "address", "condition", "base image", box=None)
         for one in found:
@@ -122,13 +130,16 @@ def _status(options: argparse.Namespace, settings: Settings) -> int:
 
 def _ssh(options: argparse.Namespace, settings: Settings) -> int:
     command = host.ssh_command(settings, lab.find(settings, options.name))
-    os.execvp(command[0], command)
+    os.execvp(command[0], command)  # noqa: S606  # the terminal belongs to ssh from here on
 
 
 def _exec(options: argparse.Namespace, settings: Settings) -> int:
-    command = [*host.ssh_command(settings, lab.find(settings, options.name)), shlex.join(options.command)]
+    words = options.command[1:] if options.command[:1] == ["--"] else options.command
+    if not words:
+        raise FleetError("exec needs a command. Run: scripts/lab exec NAME -- COMMAND...")
+    command = [*host.ssh_command(settings, lab.find(settings, options.name)), shlex.join(words)]
     sys.stdout.flush()
-    os.execvp(command[0], command)
+    os.execvp(command[0], command)  # noqa: S606  # the terminal belongs to ssh from here on
 
 
 def _reboot(options: argparse.Namespace, settings: Settings) -> int:

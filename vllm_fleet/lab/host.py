@@ -19,6 +19,7 @@ from vllm_fleet.lab.process import run, succeeds
 from vllm_fleet.lab.settings import Settings
 
 START_SECONDS = 90.0
+REBOOT_PATIENCE = 10.0
 
 
 def make(settings: Settings, name: str, address: str, base: Path, network: IPv4Network, luggage: Luggage) -> state.Host:
@@ -39,7 +40,7 @@ def start(settings: Settings, host: state.Host) -> None:
     if not Path(host.image).is_dir():
         raise FleetError(
             f"The base image of {host.name}, {host.image}, is gone. "
-            f"Make the host anew: scripts/lab --prefix {settings.prefix} down {host.name}, then up {host.name}"
+            f"Make the host anew: {settings.command(f'down {host.name}')}, then {settings.command('up')}"
         )
     machine = settings.machine(host.name)
     runner.stop(machine)
@@ -101,6 +102,19 @@ def answers(host: state.Host, timeout: float = 1) -> bool:
         return False
 
 
+def is_up(settings: Settings, host: state.Host) -> bool:
+    """Whether a host runs and answers; one that is just rebooting is given a few seconds, if it has its cable."""
+    machine = settings.machine(host.name)
+    deadline = time.monotonic() + REBOOT_PATIENCE
+    while runner.is_running(machine):
+        if answers(host):
+            return True
+        if time.monotonic() > deadline or not any(Path("/sys/class/net", settings.bridge, "brif").iterdir()):
+            break
+        time.sleep(0.2)
+    return False
+
+
 def wait(settings: Settings, host: state.Host) -> None:
     """Wait until a started host answers over ssh.
 
@@ -119,7 +133,8 @@ def wait(settings: Settings, host: state.Host) -> None:
             raise FleetError(f"The lab host {host.name} ended while starting. Its console says why: {log}")
         if time.monotonic() - begin > START_SECONDS:
             raise FleetError(
-                f"The lab host {host.name} ({host.address}) does not answer ssh after {START_SECONDS:.0f} s. Its console: {log}"
+                f"The lab host {host.name} ({host.address}) does not answer ssh after {START_SECONDS:.0f} s. "
+                f"Its console may say why: {log}"
             )
         time.sleep(0.1)
 
@@ -180,12 +195,14 @@ def _generate_key(path: Path, comment: str) -> None:
 def _configure(settings: Settings, host: state.Host, network: IPv4Network, luggage: Luggage) -> None:
     """Write what makes this host itself, and what it takes over from the machine."""
     root = settings.hosts / host.name / "root"
-    cable = f"[Match]\nName=host0\n\n[Network]\nAddress={host.address}/{network.prefixlen}\nGateway={network[1]}\nIPv6AcceptRA=no\n"
+    address = f"Address={host.address}/{network.prefixlen}\nGateway={network[1]}\nIPv6AcceptRA=no\n"
     own = {
         Path("/etc/hostname"): f"{host.name}\n",
-        Path("/etc/hosts"): f"127.0.0.1 localhost\n127.0.1.1 {host.name}\n::1 localhost ip6-localhost ip6-loopback\n",
+        Path(
+            "/etc/hosts"
+        ): f"127.0.0.1 localhost\n127.0.1.1 {host.name}\n::1 localhost ip6-localhost ip6-loopback\n{luggage.names}",
         Path("/etc/machine-id"): f"{host.machine_id}\n",
-        Path("/etc/systemd/network/10-host0.network"): cable,
+        Path("/etc/systemd/network/10-host0.network"): f"[Match]\nName=host0\n\n[Network]\n{address}",
         Path("/root/.ssh/authorized_keys"): settings.key.with_suffix(".pub").read_text(),
     }
     for path, content in {**luggage.files, **{path: text.encode() for path, text in own.items()}}.items():

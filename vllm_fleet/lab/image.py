@@ -13,16 +13,29 @@ from pathlib import Path
 
 from vllm_fleet.errors import FleetError
 from vllm_fleet.lab import carry_apt
-from vllm_fleet.lab.carry import CA_LOCAL
+from vllm_fleet.lab.carry import CA_LOCAL, DOWNLOADS
 from vllm_fleet.lab.lock import locked
 from vllm_fleet.lab.settings import Settings
 
-# What a bare-metal Debian server has after installation ("SSH server" and "standard system utilities"), so that what the
-# roles need beyond it has to be installed by the roles. No kernel, no boot loader.
+# What a bare-metal Debian server has after installation, so that what the roles need beyond it has to be installed by
+# the roles. No kernel, no boot loader.
 PACKAGES = (
-    "apt-utils bzip2 ca-certificates cron dbus file init iproute2 iputils-ping kmod less libpam-systemd locales logrotate lsof "
-    "netbase openssh-server pciutils procps python3 python3-apt sudo systemd systemd-sysv tzdata udev wget xz-utils"
-).split()
+    *(
+        "apt-utils",
+        "bzip2",
+        "ca-certificates",
+        "cron",
+        "dbus",
+        "file",
+        "init",
+        "iproute2",
+        "iputils-ping",
+        "kmod",
+        "less",
+    ),
+    *("libpam-systemd", "locales", "logrotate", "lsof", "netbase", "openssh-server", "pciutils", "procps", "python3"),
+    *("python3-apt", "sudo", "systemd", "systemd-sysv", "tzdata", "udev", "wget", "xz-utils"),
+)
 INIT = "/usr/lib/vllm-fleet-lab/init"
 
 # On cgroup v1 systemd-nspawn mounts the controllers read-only, so that MemoryMax= and the like would be ignored inside.
@@ -34,13 +47,28 @@ done
 mount -o remount,size=50% /dev/shm
 exec /lib/systemd/systemd
 """
+# Downloaded packages go to the directory all hosts share. apt's own cache cannot lie there: it has one lock.
+KEEP_PACKAGES = "/usr/lib/vllm-fleet-lab/keep-packages"
+_KEEP_PACKAGES_SCRIPT = f"""#!/bin/sh
+for package in /var/cache/apt/archives/*.deb; do
+    kept={DOWNLOADS}/apt/${{package##*/}}
+    if [ -f "$package" ] && [ ! -L "$package" ] && [ ! -e "$kept" ]; then
+        cp "$package" "$kept.$(hostname)" && mv "$kept.$(hostname)" "$kept"
+    fi
+done
+exit 0
+"""
 # The cable to the lab's bridge; its address is written for each host.
 _CUSTOMIZE = f"""
 rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/hostname "$1"/etc/resolv.conf
 mkdir -p "$1{Path(INIT).parent}"
 cat > "$1{INIT}" <<'EOF'
 {_INIT_SCRIPT}EOF
-chmod 755 "$1{INIT}"
+cat > "$1{KEEP_PACKAGES}" <<'EOF'
+{_KEEP_PACKAGES_SCRIPT}EOF
+chmod 755 "$1{INIT}" "$1{KEEP_PACKAGES}"
+echo 'DPkg::Post-Invoke {{ "{KEEP_PACKAGES}"; }};' > "$1/etc/apt/apt.conf.d/90lab"
+echo LANG=C.UTF-8 > "$1/etc/default/locale"
 chroot "$1" update-ca-certificates
 chroot "$1" systemctl enable systemd-networkd.service
 chroot "$1" systemctl disable systemd-networkd-wait-online.service
@@ -119,15 +147,19 @@ def _remove_unfinished(images: Path) -> None:
 
 
 def _build(command: list[str], detail: Callable[[str], None]) -> None:
-    """Run mmdebstrap; on Ctrl-C it is ended with all it started."""
+    """Run mmdebstrap; it ends, and clears up, with this process."""
     lines: list[str] = []
     environment = {**os.environ, "LC_ALL": "C.UTF-8"}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, env=environment
+        ["setpriv", "--pdeathsig=TERM", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env=environment,
     ) as process:
-        assert process.stdout is not None
         try:
-            for line in process.stdout:
+            for line in process.stdout or ():
                 lines.append(line.rstrip())
                 detail(lines[-1])
         except BaseException:

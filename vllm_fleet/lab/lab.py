@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vllm_fleet.errors import FleetError
-from vllm_fleet.lab import carry, host, image, network, preflight, runner, state
+from vllm_fleet.lab import carry, firewall, host, image, network, preflight, runner, state
 from vllm_fleet.lab.lock import locked
 from vllm_fleet.lab.progress import say, step
-from vllm_fleet.lab.settings import Settings, check_host_name
+from vllm_fleet.lab.settings import Settings, check_host_name, is_root
 
 DEFAULT_HOST = "lab-1"
 REBOOT_SECONDS = 120.0
@@ -22,7 +22,7 @@ REBOOT_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class HostStatus:
-    """A host and whether it is "running" (answers ssh), "starting" (or hangs) or "stopped"."""
+    """A host and whether it is "running" (answers ssh), "silent" (starting, rebooting or stuck) or "stopped"."""
 
     host: state.Host
     condition: str
@@ -42,17 +42,21 @@ def up(settings: Settings, names: list[str]) -> list[state.Host]:
         wanted = names or list(known) or [DEFAULT_HOST]
         _clear_unfinished(settings)
         subnet = network.ensure(settings)
+        for chain in firewall.open_for(settings):
+            say(f"{chain} drops forwarded packets: added rules for {settings.bridge} only, until 'lab down'")
         host.ensure_key(settings)
         missing = [name for name in dict.fromkeys(wanted) if name not in known]
         if missing:
             base = _image(settings)
             luggage = carry.pack(os.environ, Path.home())
+            for warning in luggage.warnings:
+                say(warning)
             for name in missing:
                 address = state.next_address(subnet, {made.address for made in known.values()})
                 known[name] = host.make(settings, name, address, base, subnet, luggage)
         host.write_known_hosts(settings)
         chosen = [known[name] for name in dict.fromkeys(wanted)]
-        stopped = [one for one in chosen if not (runner.is_running(settings.machine(one.name)) and host.answers(one))]
+        stopped = [one for one in chosen if not host.is_up(settings, one)]
         if stopped:
             with step(f"starting {', '.join(one.name for one in stopped)}"):
                 for one in stopped:
@@ -70,25 +74,25 @@ def down(settings: Settings, names: list[str]) -> None:
     Raises:
         FleetError: a named host does not exist.
     """
-    if not preflight.is_root():
-        raise FleetError("A lab can only be taken down by root. Run: sudo scripts/lab down")
+    require_root(settings)
     with _lab(settings):
         existing = [path.name for path in settings.hosts.glob("*")] if settings.hosts.is_dir() else []
         if unknown := sorted(set(names) - set(existing)):
-            raise FleetError(
-                f"The lab '{settings.prefix}' has no host {', '.join(unknown)}; it has: {', '.join(sorted(existing)) or 'none'}."
-            )
+            has = ", ".join(sorted(existing)) or "none"
+            raise FleetError(f"The lab '{settings.prefix}' has no host {', '.join(unknown)}; it has: {has}.")
         for name in names or existing:
             with step(f"removing {name}"):
                 host.discard(settings, name)
         if names and len(names) < len(existing):
             host.write_known_hosts(settings)
             return
+        firewall.close_for(settings)
         network.remove(settings)
         if settings.directory.is_dir():
             shutil.rmtree(settings.directory)
         with suppress(OSError):  # another lab's state is there, or somebody mounted this directory
             settings.state.rmdir()
+    say(f"the lab '{settings.prefix}' is down")
 
 
 def purge(settings: Settings) -> None:
@@ -98,10 +102,9 @@ def purge(settings: Settings) -> None:
         FleetError: another lab uses them.
     """
     with locked("image"):
-        others = sorted(path.parts[-3] for path in settings.state.glob("*/hosts/*"))
-        if others:
+        for other in sorted(path.parts[-3] for path in settings.state.glob("*/hosts/*")):
             raise FleetError(
-                f"The caches in {settings.cache} are in use by the lab '{others[0]}'. Run: scripts/lab --prefix {others[0]} down"
+                f"The caches in {settings.cache} are in use by another lab. Run: scripts/lab --prefix {other} down"
             )
         for directory in (settings.images, settings.downloads):
             if directory.is_dir():
@@ -112,10 +115,11 @@ def purge(settings: Settings) -> None:
 
 def status(settings: Settings) -> list[HostStatus]:
     """Return all hosts of the lab and how they are."""
+    require_root(settings)
     found = []
     for one in state.read_hosts(settings):
         running = runner.is_running(settings.machine(one.name))
-        found.append(HostStatus(one, "stopped" if not running else "running" if host.answers(one) else "starting"))
+        found.append(HostStatus(one, "stopped" if not running else "running" if host.answers(one) else "silent"))
     return found
 
 
@@ -125,10 +129,12 @@ def find(settings: Settings, name: str) -> state.Host:
     Raises:
         FleetError: there is none.
     """
+    require_root(settings)
     hosts = {one.name: one for one in state.read_hosts(settings)}
     if name not in hosts:
+        has = ", ".join(hosts) or "none"
         raise FleetError(
-            f"The lab '{settings.prefix}' has no host {name}; it has: {', '.join(hosts) or 'none'}. Run: scripts/lab --prefix {settings.prefix} up {name}"
+            f"The lab '{settings.prefix}' has no host {name}; it has: {has}. Run: {settings.command(f'up {name}')}"
         )
     return hosts[name]
 
@@ -142,17 +148,26 @@ def reboot(settings: Settings, name: str) -> None:
     one = find(settings, name)
     before = host.boot_id(settings, one)
     if not before:
-        raise FleetError(f"{name} does not answer. Run: scripts/lab --prefix {settings.prefix} up {name}")
+        raise FleetError(f"{name} does not answer. Run: {settings.command(f'up {name}')}")
     with step(f"rebooting {name}"):
         host.remote(settings, one, ["systemctl", "reboot"])
         deadline = time.monotonic() + REBOOT_SECONDS
-        while (now := host.boot_id(settings, one)) in ("", before):
+        while host.boot_id(settings, one) in ("", before):
             if time.monotonic() > deadline:
                 raise FleetError(
-                    f"{name} did not come back within {REBOOT_SECONDS:.0f} s of its reboot. Run: scripts/lab --prefix {settings.prefix} up"
+                    f"{name} did not come back within {REBOOT_SECONDS:.0f} s. Run: {settings.command(f'up {name}')}"
                 )
             time.sleep(0.3)
-        assert now != before
+
+
+def require_root(settings: Settings) -> None:
+    """Raise unless this is root, who alone can read a lab's keys.
+
+    Raises:
+        FleetError: it is not.
+    """
+    if not is_root():
+        raise FleetError(f"Only root can use the lab '{settings.prefix}'. Run the same command with sudo.")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from vllm_fleet.lab.process import run, succeeds
 from vllm_fleet.lab.settings import RUN_DIRECTORY, Settings
 
 FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
-# A range that neither Docker (172.17-31), libvirt (192.168.122), Kubernetes (10.96, 10.244) nor home routers use by default.
+# Docker (172.17-31), libvirt (192.168.122), Kubernetes (10.96, 10.244) and home routers use other ranges by default.
 RANGE = IPv4Network("10.213.0.0/16")
 LABS = RUN_DIRECTORY / "labs"
 FORWARD_BEFORE = RUN_DIRECTORY / "ip_forward"
@@ -38,7 +38,8 @@ def choose(prefix: str, in_use: list[IPv4Network]) -> IPv4Network:
         if not any(subnet.overlaps(other) for other in in_use):
             return subnet
     raise FleetError(
-        f"Every /24 of {RANGE} is routed on this machine already, so a lab finds no subnet. Remove a lab with scripts/lab down."
+        f"Every /24 of {RANGE} is routed on this machine already, so a lab finds no subnet. "
+        "Remove a lab with scripts/lab down."
     )
 
 
@@ -80,7 +81,7 @@ def ensure(settings: Settings) -> IPv4Network:
                 if state.read_hosts(settings):
                     raise FleetError(
                         f"The lab's subnet {subnet} is used by something else on this machine now. "
-                        f"Make the lab anew: scripts/lab --prefix {settings.prefix} down, then up."
+                        f"Make the lab anew: {settings.command('down')}, then {settings.command('up')}."
                     )
                 subnet = choose(settings.prefix, in_use)
                 state.write_network(settings, subnet)

@@ -55,7 +55,7 @@ def missing_packages() -> list[str]:
 
 
 def findings(settings: Settings) -> list[Finding]:
-    """Return all reasons why no lab host can be made on this machine; changes nothing, takes a few hundredths of a second."""
+    """Return all reasons why no lab host can be made here; changes nothing, takes a few hundredths of a second."""
     if not is_root():
         return [Finding("Lab hosts can only be made by root.", "sudo scripts/lab ... (or sudo make quickstart)")]
     found = []
@@ -120,8 +120,8 @@ def _state_directory(state: Path) -> list[Finding]:
         return []
     return [
         Finding(
-            f"The filesystem of {parent} cannot hold a lab's hosts (it is an overlay itself, as in a container): put a volume there, "
-            "name a directory elsewhere with VLLM_FLEET_LAB_STATE, or keep the hosts in memory.",
+            f"The filesystem of {parent} cannot hold a lab's hosts (it is an overlay itself, as in a container): "
+            f"mount a volume at {state}, name a directory elsewhere with VLLM_FLEET_LAB_STATE, or keep them in memory.",
             f"mkdir -p {state} && mount -t tmpfs -o size=20g tmpfs {state}",
         )
     ]

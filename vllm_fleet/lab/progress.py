@@ -13,7 +13,7 @@ console = Console(stderr=True, highlight=False)
 
 @contextmanager
 def step(title: str) -> Iterator[Callable[[str], None]]:
-    """Show `title` while the block runs and its duration afterwards; the yielded function adds a detail on a terminal."""
+    """Show `title` while the block runs, then its duration; the yielded function adds a detail on a terminal."""
     start = time.monotonic()
     if not console.is_terminal:
         console.print(f"lab: {title} ...", markup=False)

@@ -1,4 +1,4 @@
-"""Start and stop a host's systemd-nspawn, by systemd where it is this machine's init, else under a supervisor of our own."""
+"""Start and stop a host's systemd-nspawn: by systemd where it is init, else under a supervisor of our own."""
 
 from __future__ import annotations
 

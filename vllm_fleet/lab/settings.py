@@ -74,6 +74,12 @@ class Settings:
         """Name of the lab's nftables table."""
         return f"{self.prefix}_lab"
 
+    def command(self, words: str) -> str:
+        """Return the command line that does something with this lab, for messages."""
+        return (
+            f"scripts/lab {words}" if self.prefix == DEFAULT_PREFIX else f"scripts/lab --prefix {self.prefix} {words}"
+        )
+
     def machine(self, host: str) -> str:
         """Name of a host among everything that runs on this machine."""
         return f"{self.prefix}-{host}"
@@ -92,7 +98,8 @@ def from_environment(environment: Mapping[str, str], prefix: str | None = None) 
     name = prefix or environment.get("VLLM_FLEET_LAB") or DEFAULT_PREFIX
     if not _PREFIX.fullmatch(name):
         raise FleetError(
-            f"The lab prefix '{name}' cannot name a network bridge: use a lower-case letter, then up to 11 lower-case letters or digits."
+            f"The lab prefix '{name}' cannot name a network bridge: "
+            "use a lower-case letter, then up to 11 lower-case letters or digits."
         )
     return Settings(
         prefix=name,

@@ -52,7 +52,7 @@ def read_network(settings: Settings) -> IPv4Network | None:
     except FileNotFoundError:
         return None
     except ValueError:
-        raise FleetError(f"{path} is damaged. Run: scripts/lab --prefix {settings.prefix} down") from None
+        raise FleetError(f"{path} is damaged. Run: {settings.command('down')}") from None
 
 
 def write_network(settings: Settings, network: IPv4Network) -> None:
@@ -68,9 +68,7 @@ def read_hosts(settings: Settings) -> list[Host]:
             fields = json.loads(file.read_text())
             hosts.append(Host(**{**fields, "binds": tuple(fields["binds"])}))
         except (ValueError, TypeError, KeyError):
-            raise FleetError(
-                f"{file} is damaged. Run: scripts/lab --prefix {settings.prefix} down {file.parent.name}"
-            ) from None
+            raise FleetError(f"{file} is damaged. Run: {settings.command(f'down {file.parent.name}')}") from None
     return sorted(hosts, key=lambda host: IPv4Address(host.address))
 
 

@@ -34,7 +34,7 @@ def supervise(machine: str, command: list[str]) -> int:
         cgroups.remove(machine)
         succeeds(["ip", "link", "delete", f"vb-{machine}"])
         cgroups.create(machine)
-        child = subprocess.Popen(command, preexec_fn=lambda: cgroups.enter(machine))  # noqa: PLW1509
+        child = subprocess.Popen(command, preexec_fn=lambda: cgroups.enter(machine))
         status = child.wait()
         cgroups.remove(machine)
     return status
