@@ -68,7 +68,7 @@ def judge(rc: int | None, state: RunState, log: str, interrupted: bool) -> Verdi
         return Verdict("unknown", f"{disagreement} What was done on the hosts is not certain. Run it again.")
     failed, dark = _any(state.stats, "failed"), _any(state.stats, "unreachable")
     if rc == 0:
-        return Verdict("successful", "" if state.stats else "No host was in this run: nothing was done anywhere.")
+        return Verdict("successful", "" if state.stats else "Nothing was done: no host or no task was chosen.")
     if dark and not failed:
         return Verdict("unreachable")
     return Verdict("failed", "" if state.failures or dark else "\n".join(state.errors))

@@ -30,8 +30,8 @@ def print_summary(console: Console, result: RunResult, retry: str, check: bool =
     for diff in result.diffs:
         _say(console, f"\n{diff.host}: {diff.task}", "dim")
         _say(console, diff.text)
-    console.print()
     if result.hosts:
+        console.print()
         console.print(hosts_table(result))
     if slowest := slowest_table(result):
         console.print(slowest)

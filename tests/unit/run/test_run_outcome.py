@@ -69,7 +69,7 @@ def test_an_interrupted_run_is_interrupted_whatever_its_status() -> None:
 def test_a_run_without_hosts_says_that_nothing_was_done() -> None:
     verdict = judge(0, fold([stats()]), recap(), interrupted=False)
     assert verdict.status == "successful"
-    assert "No host" in verdict.explanation
+    assert "Nothing was done" in verdict.explanation
 
 
 def test_the_recap_is_read_behind_whatever_was_printed_before() -> None:
