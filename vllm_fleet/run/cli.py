@@ -15,7 +15,7 @@ from vllm_fleet.run.arguments import without_values
 from vllm_fleet.run.display import Display
 from vllm_fleet.run.display_live import LiveDisplay
 from vllm_fleet.run.display_plain import PlainDisplay
-from vllm_fleet.run.logs import History
+from vllm_fleet.run.logs import RUNS, History
 from vllm_fleet.run.playbook import CHECKOUT
 from vllm_fleet.run.runner import run_playbook
 from vllm_fleet.run.summary import print_summary
@@ -78,6 +78,9 @@ def build_parser() -> argparse.ArgumentParser:
     for short, long, asked, _ in _PROMPTS:
         parser.add_argument(short, long, action="store_true", help=f"ask for the {asked} before the run")
     parser.add_argument("-v", "--verbose", action="count", default=0, help="more in the log; repeat for more still")
+    parser.add_argument(
+        "--logs", type=Path, default=RUNS, metavar="DIR", help="default: .vllm-fleet/runs in the checkout"
+    )
     parser.add_argument("--plain", action="store_true", help="lines instead of the live display")
     return parser
 
@@ -104,7 +107,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args, passwords = _ansible_arguments(options)
         inventory = [find_inventory(source, Path.cwd()) for source in options.inventory]
-        result = run_playbook(options.playbook, inventory, [*args, *rest], display=display, passwords=passwords)
+        result = run_playbook(
+            options.playbook,
+            inventory,
+            [*args, *rest],
+            display=display,
+            passwords=passwords,
+            runs=options.logs.absolute(),
+        )
     except FleetError as error:
         print(f"scripts/deploy: {error}", file=sys.stderr)
         return 2

@@ -213,7 +213,15 @@ def test_a_vault_is_opened_with_the_password_given_before_the_run(site: Site) ->
 def deploy(site: Site, book: Path, *args: str) -> subprocess.Popen[str]:
     """scripts/deploy itself, from a directory that is not the checkout and without an activated environment."""
     environment = {"PATH": "/usr/bin:/bin", "HOME": os.environ.get("HOME", "/")}
-    command = [str(CHECKOUT / "scripts" / "deploy"), str(book), "-i", str(site.inventory), *args]
+    command = [
+        str(CHECKOUT / "scripts" / "deploy"),
+        str(book),
+        "-i",
+        str(site.inventory),
+        "--logs",
+        str(site.runs),
+        *args,
+    ]
     return subprocess.Popen(command, cwd=site.path, env=environment, stdout=subprocess.PIPE, text=True)
 
 
@@ -226,7 +234,7 @@ def test_the_command_prints_a_plain_log_and_ends_with_what_to_do(site: Site) -> 
     assert lines[0] == "== Stage 1 of 1: Stage"
     assert "  Disk full on /var" in lines
     assert lines[-2].startswith("Full log:")
-    assert Path(lines[-2].partition(":")[2].strip()).is_file()
+    assert (site.path / lines[-2].partition(":")[2].strip()).is_file()
     assert lines[-1].startswith("Try again:")
     assert "token=..." in lines[-1]
     assert "secret" not in output
