@@ -1,0 +1,213 @@
+#!/usr/bin/python
+"""Ansible module: run a long command as a transient systemd unit, and tell how far it is."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: systemd_job
+short_description: Run a long command as a transient systemd unit and tell how far it is
+description:
+  - Starts the command unless it runs already, looks at it and returns at once. Meant to be repeated with C(until) the result is C(finished).
+  - The command goes on when the run that started it is interrupted. The next run finds it by its name and waits for it.
+  - What the command prints is in the journal; its last line is the progress this module reports.
+options:
+  name:
+    description: Name of the unit, without C(.service). Must change with what the command is to achieve.
+    type: str
+    required: true
+  description:
+    description: What C(systemctl status) shows.
+    type: str
+    required: true
+  argv:
+    description: The command and its arguments.
+    type: list
+    elements: str
+    required: true
+  environment:
+    description: Variables for the command, handed over in a file that only root can read.
+    type: dict
+    default: {}
+  inherit:
+    description: Shell patterns of the variables that the command also gets from the session of this module, such as V(PIP_*).
+    type: list
+    elements: str
+    default: []
+  credentials:
+    description: Secrets for the command, as files in the directory that systemd names in C(CREDENTIALS_DIRECTORY).
+    type: dict
+    default: {}
+attributes:
+  check_mode:
+    support: full
+    description: Reports that the command would run, and starts nothing.
+author:
+  - vllm-fleet contributors
+"""
+
+EXAMPLES = r"""
+- name: Install
+  systemd_job:
+    name: vllm-fleet-install-0.32.0-cpu
+    description: Install vLLM
+    argv: [/usr/bin/python3, /opt/vllm-fleet/lib/install_runtime.py]
+  register: job
+  until: job.finished
+  retries: 360
+  delay: 5
+"""
+
+RETURN = r"""
+finished:
+  description: Whether the command has ended.
+  returned: always
+  type: bool
+msg:
+  description: The last line that the command printed; after a failure the last lines.
+  returned: always
+  type: str
+"""
+
+import fnmatch  # noqa: E402
+import os  # noqa: E402
+import shutil  # noqa: E402
+import time  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+
+DIRECTORY = Path("/run/vllm-fleet/jobs")
+ABANDONED_SECONDS = 120  # a run that waits looks more often; a failure older than this was another run's
+SHOWN = ["LoadState", "ActiveState", "SubState", "Result", "ExecMainStatus", "InvocationID", "InactiveEnterTimestampMonotonic"]
+
+
+def environment_file(variables):
+    """Return `variables` in the form systemd's EnvironmentFile= reads."""
+    quoted = {name: str(value).replace("\\", "\\\\").replace('"', '\\"') for name, value in variables.items()}
+    return "".join(f'{name}="{value}"\n' for name, value in sorted(quoted.items()))
+
+
+def inherited(environment, patterns):
+    """Return the variables of `environment` whose names match one of `patterns`."""
+    return {
+        name: value for name, value in environment.items() if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    }
+
+
+def state_of(properties, now):
+    """Return none, running, done, failed or abandoned (failed in an earlier run), from what systemctl show says.
+
+    `now` is in seconds of the monotonic clock.
+    """
+    if properties.get("LoadState") != "loaded":
+        return "none"
+    if properties["ActiveState"] == "active" and properties["SubState"] == "exited":
+        return "done"
+    if properties["ActiveState"] == "failed":
+        ended = int(properties["InactiveEnterTimestampMonotonic"]) / 1e6
+        return "abandoned" if now - ended > ABANDONED_SECONDS else "failed"
+    return "none" if properties["ActiveState"] == "inactive" else "running"
+
+
+def last_lines(text, count):
+    """Return the last `count` lines of `text` that are not empty."""
+    return "\n".join([line for line in text.splitlines() if line.strip()][-count:])
+
+
+def write_private(path, text):
+    """Write a file only root can read; it is never readable to anyone else."""
+    with os.fdopen(os.open(str(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+
+
+class Job:
+    """One transient unit."""
+
+    def __init__(self, module):
+        self.module = module
+        self.unit = module.params["name"] + ".service"
+        self.directory = DIRECTORY / module.params["name"]
+
+    def run(self, *argv, check=True):
+        """Run a command and return its output."""
+        code, out, err = self.module.run_command(list(argv))
+        if check and code:
+            self.module.fail_json(msg=f"'{' '.join(argv)}' failed: {err.strip() or out.strip()}", finished=True)
+        return out
+
+    def show(self):
+        """Return what systemd knows of the unit."""
+        lines = self.run("systemctl", "show", "--property=" + ",".join(SHOWN), self.unit).splitlines()
+        return dict(line.split("=", 1) for line in lines)
+
+    def said(self, invocation, count):
+        """Return the last lines that this run of the unit printed."""
+        out = self.run(
+            *("journalctl", "--quiet", "--output=cat", "--no-pager", "--lines=50", "_SYSTEMD_INVOCATION_ID=" + invocation),
+            check=False,
+        )
+        return last_lines(out, count)
+
+    def forget(self):
+        """Remove what a finished unit left, its secrets included."""
+        self.run("systemctl", "stop", self.unit, check=False)
+        self.run("systemctl", "reset-failed", self.unit, check=False)
+        shutil.rmtree(str(self.directory), ignore_errors=True)
+
+    def start(self):
+        """Start the unit."""
+        params = self.module.params
+        shutil.rmtree(str(self.directory), ignore_errors=True)
+        self.directory.mkdir(parents=True)
+        self.directory.chmod(0o700)
+        variables = {"HOME": "/root", **inherited(os.environ, params["inherit"]), **params["environment"]}
+        write_private(self.directory / "environment", environment_file(variables))
+        properties = [f"EnvironmentFile={self.directory}/environment", "RemainAfterExit=yes", "UMask=0022"]
+        for name, value in params["credentials"].items():
+            write_private(self.directory / name, str(value))
+            properties.append(f"LoadCredential={name}:{self.directory}/{name}")
+        self.run(
+            *("systemd-run", "--quiet", "--no-block", "--unit=" + self.unit, "--description=" + params["description"]),
+            *("--property=" + text for text in properties),
+            "--",
+            *params["argv"],
+        )
+
+
+def main():
+    """Run the module."""
+    module = AnsibleModule(
+        {
+            "name": {"type": "str", "required": True},
+            "description": {"type": "str", "required": True},
+            "argv": {"type": "list", "elements": "str", "required": True},
+            "environment": {"type": "dict", "default": {}},
+            "inherit": {"type": "list", "elements": "str", "default": []},
+            "credentials": {"type": "dict", "default": {}, "no_log": True},
+        },
+        supports_check_mode=True,
+    )
+    if module.check_mode:
+        module.exit_json(changed=True, finished=True, msg=f"Would run: {module.params['description']}")
+    job = Job(module)
+    properties = job.show()
+    state = state_of(properties, time.monotonic())
+    if state in ("none", "abandoned"):
+        job.forget()
+        job.start()
+        module.exit_json(changed=True, finished=False, msg="started")
+    invocation = properties["InvocationID"]
+    if state == "running":
+        module.exit_json(changed=True, finished=False, msg=job.said(invocation, 1) or "started")
+    said = job.said(invocation, 20)
+    job.forget()
+    if state == "failed":
+        reason = f"{properties['Result']}, status {properties['ExecMainStatus']}"
+        module.fail_json(
+            msg=f"{said or reason}\nThe whole story: journalctl _SYSTEMD_INVOCATION_ID={invocation}", finished=True
+        )
+    module.exit_json(changed=True, finished=True, msg=last_lines(said, 1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,301 @@
+#!/usr/bin/python
+"""Ansible module: compare a host with the vLLM release it should have, in one look."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vllm_runtime_facts
+short_description: Compare a host with the vLLM release it should have
+description:
+  - Reads platform, packages, service user, interpreter, disk, clock and the installed release. Changes nothing.
+options:
+  release:
+    description: What should be installed.
+    type: dict
+    required: true
+    suboptions:
+      path:
+        description: Directory of the release.
+        type: path
+        required: true
+      backend:
+        description: V(cuda) or V(cpu).
+        type: str
+        required: true
+      pythons:
+        description: Versions of Python the lock file is for, such as V(3.11).
+        type: list
+        elements: str
+        required: true
+      machines:
+        description: Processor architectures the lock file is for.
+        type: list
+        elements: str
+        required: true
+      cpu_flags:
+        description: Processor features the build cannot do without.
+        type: list
+        elements: str
+        default: []
+      bytes:
+        description: Disk space an installation takes.
+        type: int
+        required: true
+  current:
+    description: Link that names the release in use.
+    type: path
+    required: true
+  cache:
+    description: Directory of downloads.
+    type: path
+    required: true
+  user:
+    description: User the model servers run as.
+    type: str
+    required: true
+  python:
+    description: Interpreter (path) or version to use instead of the platform's.
+    type: str
+    default: ""
+  platforms:
+    description: Packages and paths by platform. Keys are C(ID), C(ID-VERSION_ID) or one of C(ID_LIKE) of os-release; the more special ones override.
+    type: dict
+    required: true
+  controller_time:
+    description: The controller's clock in seconds since the epoch.
+    type: float
+    required: true
+attributes:
+  check_mode:
+    support: full
+    description: Changes nothing in either mode.
+author:
+  - vllm-fleet contributors
+"""
+
+EXAMPLES = r"""
+- name: Look at the host
+  vllm_runtime_facts:
+    release: {path: /opt/vllm-fleet/releases/0.32.0-cpu-00000000, backend: cpu, pythons: ["3.11"], machines: [x86_64], bytes: 2000000000}
+    current: /opt/vllm-fleet/current
+    cache: /var/cache/vllm-fleet
+    user: vllm
+    platforms: {debian: {packages: [g++], python: /usr/bin/python3}}
+    controller_time: "{{ now().timestamp() }}"
+"""
+
+RETURN = r"""
+problems:
+  description: What keeps the release from being installed, as sentences with their remedies.
+  returned: always
+  type: list
+  elements: str
+pending:
+  description: What differs from a finished installation; empty when there is nothing to do.
+  returned: always
+  type: list
+  elements: str
+missing_packages:
+  description: Packages of the platform that are not installed.
+  returned: always
+  type: list
+  elements: str
+platform:
+  description: The data of O(platforms) that apply to the host.
+  returned: always
+  type: dict
+"""
+
+import os  # noqa: E402
+import platform  # noqa: E402
+import pwd  # noqa: E402
+import time  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+
+COMPLETE = "vllm-fleet-release.json"  # install_runtime.py writes it last
+CLOCK_SECONDS = 300
+LAST_SYSTEM_UID = 999
+HEADROOM = 1 << 30
+MIN_GLIBC = (2, 28)
+
+
+def parse_os_release(text):
+    """Read the lines NAME=value of /etc/os-release."""
+    pairs = [line.split("=", 1) for line in text.splitlines() if "=" in line]
+    return {name: value.strip().strip("\"'") for name, value in pairs}
+
+
+def platform_data(os_release, platforms):
+    """Merge the entries of `platforms` that apply, from general to special; empty when none does."""
+    identity, version = os_release.get("ID", ""), os_release.get("VERSION_ID", "")
+    keys = [*reversed(os_release.get("ID_LIKE", "").split()), identity]
+    keys += [f"{identity}-{version.split('.')[0]}", f"{identity}-{version}"]
+    data = {}
+    for key in keys:
+        data.update(platforms.get(key, {}))
+    return data
+
+
+def existing_parent(path):
+    """Return the nearest directory above `path`, or itself, that exists."""
+    path = Path(path)
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def disk_problems(needs):
+    """Return a sentence for each file system that cannot take what `needs` (pairs of path and bytes) puts on it."""
+    wanted = {}
+    for path, size in needs:
+        parent = existing_parent(path)
+        paths, total = wanted.setdefault(parent.stat().st_dev, ([], HEADROOM))
+        wanted[parent.stat().st_dev] = ([*paths, str(path)], total + size)
+    problems = []
+    for paths, total in wanted.values():
+        status = os.statvfs(str(existing_parent(paths[0])))
+        free = status.f_bavail * status.f_frsize
+        if free < total:
+            problems.append(
+                f"{' and '.join(paths)}: {free / 1e9:.1f} GB free, {total / 1e9:.1f} GB needed. Make room, or move "
+                "vllm_runtime_root or vllm_runtime_cache to a larger file system."
+            )
+    return problems
+
+
+def processor_problems(release, machine, cpuinfo):
+    """Return a sentence for each thing the build needs that this processor lacks."""
+    if machine not in release["machines"]:
+        return [f"processor architecture {machine}: the locked vLLM is for {', '.join(release['machines'])} only."]
+    flags = next((set(line.split()) for line in cpuinfo.splitlines() if line.startswith("flags")), set())
+    lacking = [flag for flag in release["cpu_flags"] if flag not in flags]
+    if not lacking:
+        return []
+    return [
+        f"the processor lacks {', '.join(lacking)}, without which vLLM's {release['backend']} build dies with an illegal instruction. "
+        "Use a newer processor, or show the host's own processor to the virtual machine."
+    ]
+
+
+def clock_problems(controller, host):
+    """Return a sentence if the clocks (seconds since the epoch) differ so far that certificates and archives are refused."""
+    ahead = host - controller
+    if abs(ahead) < CLOCK_SECONDS:
+        return []
+    return [
+        f"the clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the controller's. "
+        "Set it first: timedatectl set-ntp true, or timedatectl set-time."
+    ]
+
+
+def user_problems(user):
+    """Return a sentence if `user` exists as a person's account, and whether it exists."""
+    try:
+        uid = pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return [], False
+    if 0 < uid <= LAST_SYSTEM_UID:
+        return [], True
+    return [
+        f"user {user} (uid {uid}) is not a system user: systemd removes the shared memory of such a user's servers when it logs out. "
+        "Set vllm_runtime_user to another name."
+    ], True
+
+
+def python_problems(release, python, run):
+    """Return a sentence if the interpreter `python` (a path) exists and is of a version the lock is not for."""
+    if not python.startswith("/") or not Path(python).exists():
+        return []
+    version = run([python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"])
+    if version in release["pythons"]:
+        return []
+    return [
+        f"{python} is Python {version}; vLLM's {release['backend']} lock is for Python {', '.join(release['pythons'])}. "
+        "Set vllm_runtime_python to the path of such an interpreter, or to its version to have uv fetch one."
+    ]
+
+
+def release_pending(release, current, run):
+    """Return what is left to do about the release itself."""
+    path = Path(release["path"])
+    if not (path / COMPLETE).exists():
+        return [f"install {path}"]
+    if not run([str(path / "bin/python"), "-c", "print('works')"]):
+        return [f"install {path} again, its interpreter is gone"]
+    if not Path(current).is_symlink() or Path(current).resolve() != path.resolve():
+        return [f"point {current} to {path}"]
+    return []
+
+
+def main():
+    """Run the module."""
+    strings = {"type": "list", "elements": "str"}
+    release_options = {
+        "path": {"type": "path", "required": True},
+        "backend": {"type": "str", "required": True},
+        "pythons": {**strings, "required": True},
+        "machines": {**strings, "required": True},
+        "cpu_flags": {**strings, "default": []},
+        "bytes": {"type": "int", "required": True},
+    }
+    module = AnsibleModule(
+        {
+            "release": {"type": "dict", "required": True, "options": release_options},
+            "current": {"type": "path", "required": True},
+            "cache": {"type": "path", "required": True},
+            "user": {"type": "str", "required": True},
+            "python": {"type": "str", "default": ""},
+            "platforms": {"type": "dict", "required": True},
+            "controller_time": {"type": "float", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    params, release = module.params, module.params["release"]
+
+    def run(argv):
+        """Return what a command prints, or an empty string if it cannot run."""
+        try:
+            code, out, _err = module.run_command(argv, handle_exceptions=False)
+        except OSError:
+            return ""
+        return out.strip() if code == 0 else ""
+
+    os_release = parse_os_release(Path("/etc/os-release").read_text())
+    data = platform_data(os_release, params["platforms"])
+    if not data:
+        module.exit_json(
+            problems=[
+                f"{os_release.get('PRETTY_NAME', 'this system')} is not supported; supported: {', '.join(sorted(params['platforms']))}."
+            ],
+            pending=[],
+            missing_packages=[],
+            platform={},
+        )
+    data["python"] = params["python"] or data["python"]
+    installed = set(run([*data["list_packages"], *data["packages"]]).split())
+    # Both package managers print what they know even when they fail for the rest.
+    _code, out, _err = module.run_command([*data["list_packages"], *data["packages"]])
+    installed = {line.split(" ")[0] for line in out.splitlines() if line.endswith(" installed")}
+    missing = [package for package in data["packages"] if package not in installed]
+    found, has_user = user_problems(params["user"])
+    todo = release_pending(release, params["current"], run)
+    problems = [
+        *processor_problems(release, platform.machine(), Path("/proc/cpuinfo").read_text()),
+        *clock_problems(params["controller_time"], time.time()),
+        *found,
+        *python_problems(release, data["python"], run),
+    ]
+    glibc = tuple(int(part) for part in os.confstr("CS_GNU_LIBC_VERSION").split()[1].split(".")[:2])
+    if glibc < MIN_GLIBC:
+        problems.append(f"glibc {glibc[0]}.{glibc[1]} is older than 2.28, which vLLM's packages need. Use a newer release of the system.")
+    if todo and todo[0].startswith("install"):
+        problems += disk_problems([(release["path"], release["bytes"]), (params["cache"], release["bytes"])])
+    pending = [f"install the packages {', '.join(missing)}"] if missing else []
+    pending += [] if has_user else [f"create the user {params['user']}"]
+    module.exit_json(problems=problems, pending=pending + todo, missing_packages=missing, platform=data)
+
+
+if __name__ == "__main__":
+    main()
