@@ -10,6 +10,7 @@ description:
   - Starts the command unless it runs already, looks at it and returns at once. Meant to be repeated with C(until) the result is C(finished).
   - The command goes on when the run that started it is interrupted. The next run finds it by its name and waits for it.
   - What the command prints is in the journal; its last line is the progress this module reports.
+    Lines that begin with C(<3>) are errors, and what is shown of a failure.
 options:
   name:
     description: Name of the unit, without C(.service). Must change with what the command is to achieve.
@@ -140,13 +141,10 @@ class Job:
         lines = self.run("systemctl", "show", "--property=" + ",".join(SHOWN), self.unit).splitlines()
         return dict(line.split("=", 1) for line in lines)
 
-    def said(self, invocation, count):
+    def said(self, invocation, count, *options):
         """Return the last lines that this run of the unit printed."""
-        out = self.run(
-            *("journalctl", "--quiet", "--output=cat", "--no-pager", "--lines=50", "_SYSTEMD_INVOCATION_ID=" + invocation),
-            check=False,
-        )
-        return last_lines(out, count)
+        journal = ("journalctl", "--quiet", "--output=cat", "--no-pager", "--lines=50", "_SYSTEMD_INVOCATION_ID=" + invocation)
+        return last_lines(self.run(*journal, *options, check=False), count)
 
     def forget(self):
         """Remove what a finished unit left, its secrets included."""
@@ -199,14 +197,14 @@ def main():
     invocation = properties["InvocationID"]
     if state == "running":
         module.exit_json(changed=True, finished=False, msg=job.said(invocation, 1) or "started")
-    said = job.said(invocation, 20)
-    job.forget()
     if state == "failed":
-        reason = f"{properties['Result']}, status {properties['ExecMainStatus']}"
-        module.fail_json(
-            msg=f"{said or reason}\nThe whole story: journalctl _SYSTEMD_INVOCATION_ID={invocation}", finished=True
-        )
-    module.exit_json(changed=True, finished=True, msg=last_lines(said, 1))
+        said = job.said(invocation, 30, "--priority=err") or job.said(invocation, 20)
+        job.forget()
+        ended = f"{properties['Result']}, status {properties['ExecMainStatus']}"
+        module.fail_json(msg=f"{said}\n({ended}; the whole story: journalctl _SYSTEMD_INVOCATION_ID={invocation})", finished=True)
+    said = job.said(invocation, 1)
+    job.forget()
+    module.exit_json(changed=True, finished=True, msg=said)
 
 
 if __name__ == "__main__":

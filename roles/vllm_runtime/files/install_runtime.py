@@ -116,6 +116,19 @@ def install_uv(root: Path, lock: Path, environment: Mapping[str, str]) -> Path:
     return tools
 
 
+def torch_source(uv: Path, release: Path, lock: Path, index: str, environment: Mapping[str, str]) -> list[str]:
+    """Return the arguments that add `index` (a URL or empty) for torch, none where the host's own configuration offers it."""
+    torch = re.search(r"(?m)^torch==[^\s;]+", lock.read_text(encoding="utf-8"))
+    if not index or torch is None:
+        return []
+    offered = subprocess.run(
+        [str(uv), "pip", "install", "--dry-run", "--no-deps", "--python", str(release / "bin/python"), torch[0]],
+        env=dict(environment),
+        capture_output=True,
+    )
+    return [] if offered.returncode == 0 else ["--find-links", f"{index}/torch/"]
+
+
 def make_environment(arguments: argparse.Namespace, release: Path, lock: Path, environment: Mapping[str, str]) -> None:
     """Make the virtual environment of a release and install what `lock` names, every file checked against its hashes.
 
@@ -133,7 +146,7 @@ def make_environment(arguments: argparse.Namespace, release: Path, lock: Path, e
     variables.setdefault("UV_CACHE_DIR", str(arguments.cache / "uv"))
     shutil.rmtree(release, ignore_errors=True)
     run([uv, "venv", "--quiet", "--python", arguments.python, release], variables, "Making the virtual environment")
-    links = [word for link in arguments.find_links for word in ("--find-links", link)]
+    links = torch_source(uv, release, lock, arguments.torch_index, variables)
     stop = threading.Event()
     watcher = threading.Thread(target=watch, args=(stop, Path(variables["UV_CACHE_DIR"]), release, arguments.bytes), daemon=True)
     watcher.start()
@@ -220,13 +233,14 @@ def main() -> int:
     parser.add_argument("--user", required=True)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--bytes", type=int, required=True, help="expected size of the release, for the progress")
-    parser.add_argument("--find-links", action="append", default=[])
+    parser.add_argument("--torch-index", default="", help="where to find torch if the host's configuration offers it nowhere")
     arguments = parser.parse_args()
     arguments.lib = Path(__file__).resolve().parent
     try:
         say(install(arguments))
     except (InstallError, subprocess.CalledProcessError, OSError) as error:
-        print(error, file=sys.stderr)
+        for line in str(error).splitlines():
+            print(f"<3>{line}", file=sys.stderr)  # the journal's mark of an error
         return 1
     return 0
 
