@@ -8,12 +8,13 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 STATE = Path(os.environ.get("VLLM_FLEET_LAB_STATE") or "/var/lib/vllm-fleet-lab")
 PREFIX = os.environ.get("VLLM_FLEET_LAB") or "fleet"
 
 
-def inventory(lab: Path) -> dict[str, object]:
+def inventory(lab: Path) -> dict[str, Any]:
     """Return the inventory of the lab whose state is in `lab`, in the form Ansible asks for."""
     hosts = [json.loads(file.read_text()) for file in lab.glob("hosts/*/host.json")]
     variables = {host["name"]: {"ansible_host": host["address"]} for host in hosts}
@@ -33,11 +34,10 @@ def inventory(lab: Path) -> dict[str, object]:
 def main() -> int:
     """Print the inventory; Ansible calls this with --list (and, without need here, --host NAME)."""
     lab = STATE / PREFIX
-    try:
-        found = inventory(lab)
-    except PermissionError:
+    if lab.is_dir() and not os.access(lab, os.R_OK | os.X_OK):
         print(f"Only root can read the lab '{PREFIX}' in {lab}: run this with sudo.", file=sys.stderr)
         return 2
+    found = inventory(lab)
     if not found["_meta"]["hostvars"]:
         print(
             f"The lab '{PREFIX}' is not up: no hosts in {lab}. Make them with 'make quickstart' (or scripts/lab up), "

@@ -46,6 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
+    # A shell opened with plain `su` lacks the directories of ip and nft.
+    os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
     try:
         return int(options.run(options, from_environment(os.environ, options.prefix)))
     except FleetError as error:

@@ -147,11 +147,11 @@ def _remove_unfinished(images: Path) -> None:
 
 
 def _build(command: list[str], detail: Callable[[str], None]) -> None:
-    """Run mmdebstrap; it ends, and clears up, with this process."""
+    """Run mmdebstrap; it ends with this process, and its mounts, in a namespace of their own, with it."""
     lines: list[str] = []
     environment = {**os.environ, "LC_ALL": "C.UTF-8"}
     with subprocess.Popen(
-        ["setpriv", "--pdeathsig=TERM", *command],
+        ["setpriv", "--pdeathsig=TERM", "unshare", "--mount", *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -43,7 +43,7 @@ def up(settings: Settings, names: list[str]) -> list[state.Host]:
         _clear_unfinished(settings)
         subnet = network.ensure(settings)
         for chain in firewall.open_for(settings):
-            say(f"{chain} drops forwarded packets: added rules for {settings.bridge} only, until 'lab down'")
+            say(f"the firewall ({chain}) drops what is forwarded; let {settings.bridge} through until 'lab down'")
         host.ensure_key(settings)
         missing = [name for name in dict.fromkeys(wanted) if name not in known]
         if missing:

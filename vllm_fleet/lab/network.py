@@ -72,8 +72,8 @@ def ensure(settings: Settings) -> IPv4Network:
         if is_up(settings):
             if subnet is None or _owner(settings) != str(settings.directory):
                 raise FleetError(
-                    f"The network interface {settings.bridge} is there already and not from this lab "
-                    f"({_owner(settings) or 'made by something else'}). Use another --prefix."
+                    f"The network interface {settings.bridge} is there already, and not of the lab whose state is in "
+                    f"{settings.directory} (but of {_owner(settings) or 'something else'}). Use another --prefix."
                 )
         else:
             in_use = routed(run(["ip", "-4", "-json", "route", "show", "table", "all"]))

@@ -57,7 +57,7 @@ def missing_packages() -> list[str]:
 def findings(settings: Settings) -> list[Finding]:
     """Return all reasons why no lab host can be made here; changes nothing, takes a few hundredths of a second."""
     if not is_root():
-        return [Finding("Lab hosts can only be made by root.", "sudo scripts/lab ... (or sudo make quickstart)")]
+        return [Finding("Lab hosts can only be made by root. Run the same command with sudo.")]
     found = []
     if missing := missing_packages():
         packages = " ".join(missing)
@@ -69,9 +69,8 @@ def findings(settings: Settings) -> list[Finding]:
         )
     if not MACHINE_ID.exists() or not MACHINE_ID.read_text().strip():
         found.append(Finding(f"{MACHINE_ID} is empty, which systemd-nspawn refuses.", "systemd-machine-id-setup"))
-    found += _kernel(rehearse=not missing)
-    found += _state_directory(settings.state)
-    return found
+    refused = _kernel(rehearse=not missing)
+    return found + (refused or _state_directory(settings.state))
 
 
 def check(settings: Settings) -> None:
