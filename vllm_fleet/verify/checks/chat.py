@@ -1,0 +1,90 @@
+"""Checks of a language model's answers, blocking and streamed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from vllm_fleet.verify import shapes
+from vllm_fleet.verify.checks.common import CHAT, judge_usage
+from vllm_fleet.verify.client import Client
+from vllm_fleet.verify.endpoint import Endpoint
+from vllm_fleet.verify.outcome import Wrong, excerpt
+from vllm_fleet.verify.questions import ChatQuestion, Questions
+from vllm_fleet.verify.registry import check, check_each
+
+SPECIAL_TOKEN = re.compile(r"<\|[^|<>\s]{1,40}\|>|</?s>|<pad>|<unk>|</?tool_call>")
+DEFAULT_MAX_TOKENS = 512
+# Under load, batches of another size round differently, and a near tie may fall either way.
+TRIES = 3
+
+
+@check_each("llm", lambda questions: questions.chat, title="answers {} rightly")
+def answers(client: Client, endpoint: Endpoint, question: ChatQuestion) -> None:
+    """The answer contains what it must, ended for a good reason, and shows nothing of the chat template."""
+    reply = shapes.reply(client.post(CHAT, {"messages": question.messages, **question.request}))
+    where = client.where("POST", CHAT)
+    if not any(text.casefold() in reply.text.casefold() for text in question.contains_any):
+        raise Wrong(
+            f"an answer with {' or '.join(map(repr, question.contains_any))} in it",
+            f"{excerpt(reply.text) or 'an empty text'!r} from {where}",
+            "another model is behind the name, a wrong chat template, or weights damaged on the way",
+        )
+    if leaked := SPECIAL_TOKEN.search(reply.text):
+        raise Wrong(
+            "a text without special tokens",
+            f"{leaked.group()} in {excerpt(reply.text)!r} from {where}",
+            "the chat template or the tokenizer's special tokens do not belong to this model",
+        )
+    if reply.finish_reason not in question.finish_reasons:
+        raise Wrong(
+            f"finish_reason {' or '.join(question.finish_reasons)}",
+            f"{reply.finish_reason} after {excerpt(reply.text)!r} from {where}",
+            "the end token is missing from generation_config.json, so that the model never stops by itself",
+        )
+
+
+@check("llm", title="ends a stream with a finish_reason, usage and [DONE]")
+def stream_completes(client: Client, endpoint: Endpoint, questions: Questions) -> None:
+    """A cut answer must not look like a whole one."""
+    request = _reproducible(questions.reproducible_chat)
+    stream = client.stream(CHAT, request)
+    where = client.where("POST", CHAT)
+    if not stream.done:
+        raise Wrong(
+            "a stream that ends with [DONE]",
+            f"{len(stream.chunks)} events and then nothing from {where}",
+            "the engine died during the answer, or a proxy cuts or buffers streams",
+        )
+    if shapes.streamed_reply(stream).finish_reason is None:
+        raise Wrong(
+            "a stream with a finish_reason before [DONE]",
+            f"{len(stream.chunks)} events without one from {where}",
+            f"the engine died during the answer: `journalctl -u {endpoint.unit} -n 50` on {endpoint.host}",
+        )
+    judge_usage(
+        stream.chunks[-1] if stream.chunks else {},
+        generates=True,
+        max_tokens=int(request.get("max_tokens", DEFAULT_MAX_TOKENS)),
+    )
+
+
+@check("llm", title="streams the same text as it answers at once")
+def stream_equals_blocking(client: Client, endpoint: Endpoint, questions: Questions) -> None:
+    """At temperature 0."""
+    request = _reproducible(questions.reproducible_chat)
+    for _ in range(TRIES):
+        blocking = shapes.reply(client.post(CHAT, request)).text
+        streamed = shapes.streamed_reply(client.stream(CHAT, request)).text
+        if blocking == streamed:
+            return
+    raise Wrong(
+        f"the streamed text {excerpt(blocking)!r}",
+        f"{excerpt(streamed)!r} from {client.where('POST', CHAT)}",
+        "a proxy that loses or reorders events; or replicas that serve different models under one name",
+    )
+
+
+def _reproducible(question: ChatQuestion) -> Mapping[str, Any]:
+    return {"messages": question.messages, "max_tokens": DEFAULT_MAX_TOKENS, **question.request, "temperature": 0}
