@@ -79,7 +79,15 @@ from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 
 DIRECTORY = Path("/run/vllm-fleet/jobs")
 ABANDONED_SECONDS = 120  # a run that waits looks more often; a failure older than this was another run's
-SHOWN = ["LoadState", "ActiveState", "SubState", "Result", "ExecMainStatus", "InvocationID", "InactiveEnterTimestampMonotonic"]
+SHOWN = [
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "Result",
+    "ExecMainStatus",
+    "InvocationID",
+    "InactiveEnterTimestampMonotonic",
+]
 
 
 def environment_file(variables):
@@ -91,7 +99,9 @@ def environment_file(variables):
 def inherited(environment, patterns):
     """Return the variables of `environment` whose names match one of `patterns`."""
     return {
-        name: value for name, value in environment.items() if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+        name: value
+        for name, value in environment.items()
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
     }
 
 
@@ -143,7 +153,14 @@ class Job:
 
     def said(self, invocation, count, *options):
         """Return the last lines that this run of the unit printed."""
-        journal = ("journalctl", "--quiet", "--output=cat", "--no-pager", "--lines=50", "_SYSTEMD_INVOCATION_ID=" + invocation)
+        journal = (
+            "journalctl",
+            "--quiet",
+            "--output=cat",
+            "--no-pager",
+            "--lines=50",
+            "_SYSTEMD_INVOCATION_ID=" + invocation,
+        )
         return last_lines(self.run(*journal, *options, check=False), count)
 
     def forget(self):
@@ -201,7 +218,9 @@ def main():
         said = job.said(invocation, 30, "--priority=err") or job.said(invocation, 20)
         job.forget()
         ended = f"{properties['Result']}, status {properties['ExecMainStatus']}"
-        module.fail_json(msg=f"{said}\n({ended}; the whole story: journalctl _SYSTEMD_INVOCATION_ID={invocation})", finished=True)
+        module.fail_json(
+            msg=f"{said}\n({ended}; the whole story: journalctl _SYSTEMD_INVOCATION_ID={invocation})", finished=True
+        )
     said = job.said(invocation, 1)
     job.forget()
     module.exit_json(changed=True, finished=True, msg=said)

@@ -289,7 +289,9 @@ def main():
     ]
     glibc = tuple(int(part) for part in os.confstr("CS_GNU_LIBC_VERSION").split()[1].split(".")[:2])
     if glibc < MIN_GLIBC:
-        problems.append(f"glibc {glibc[0]}.{glibc[1]} is older than 2.28, which vLLM's packages need. Use a newer release of the system.")
+        problems.append(
+            f"glibc {glibc[0]}.{glibc[1]} is older than 2.28, which vLLM's packages need. Use a newer release of the system."
+        )
     if todo and todo[0].startswith("install"):
         problems += disk_problems([(release["path"], release["bytes"]), (params["cache"], release["bytes"])])
     pending = [f"install the packages {', '.join(missing)}"] if missing else []

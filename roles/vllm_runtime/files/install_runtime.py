@@ -87,10 +87,18 @@ def run(command: Sequence[str | Path], environment: Mapping[str, str], what: str
     Raises:
         InstallError: it failed; names `what` failed and quotes the end of its output.
     """
-    done = subprocess.run([str(word) for word in command], env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(
+        [str(word) for word in command],
+        env=dict(environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     if done.returncode:
         quoted = "\n".join(done.stdout.strip().splitlines()[-15:])
-        raise InstallError(f"{what} failed on {platform.node()}. What it said:\n{quoted}\nIt goes on where it stopped when the playbook is run again.")
+        raise InstallError(
+            f"{what} failed on {platform.node()}. What it said:\n{quoted}\nIt goes on where it stopped when the playbook is run again."
+        )
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -148,11 +156,22 @@ def make_environment(arguments: argparse.Namespace, release: Path, lock: Path, e
     run([uv, "venv", "--quiet", "--python", arguments.python, release], variables, "Making the virtual environment")
     links = torch_source(uv, release, lock, arguments.torch_index, variables)
     stop = threading.Event()
-    watcher = threading.Thread(target=watch, args=(stop, Path(variables["UV_CACHE_DIR"]), release, arguments.bytes), daemon=True)
+    watcher = threading.Thread(
+        target=watch, args=(stop, Path(variables["UV_CACHE_DIR"]), release, arguments.bytes), daemon=True
+    )
     watcher.start()
     try:
         # Hashes name the very files, so it does not matter which index one comes from.
-        sync = [uv, "pip", "sync", "--python", release / "bin/python", "--require-hashes", "--no-build", "--compile-bytecode"]
+        sync = [
+            uv,
+            "pip",
+            "sync",
+            "--python",
+            release / "bin/python",
+            "--require-hashes",
+            "--no-build",
+            "--compile-bytecode",
+        ]
         run([*sync, "--index-strategy", "unsafe-best-match", *links, lock], variables, "Installing vLLM")
     finally:
         stop.set()
@@ -167,7 +186,9 @@ def name_cpu_build(release: Path, version: str) -> None:
     packages = next((release / "lib").glob("python3*/site-packages"))
     information = packages / f"vllm-{version}+cpu.dist-info"
     information.mkdir(exist_ok=True)
-    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}+cpu\n", encoding="utf-8")
+    (information / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}+cpu\n", encoding="utf-8"
+    )
 
 
 def prove(release: Path, user: str) -> str:
@@ -184,7 +205,12 @@ def prove(release: Path, user: str) -> str:
         group=account.pw_gid,
         extra_groups=[],
         cwd="/",
-        env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"},
+        env={
+            "PATH": "/usr/bin:/bin",
+            "HOME": "/nonexistent",
+            "VLLM_NO_USAGE_STATS": "1",
+            "VLLM_LOGGING_LEVEL": "ERROR",
+        },
         capture_output=True,
         text=True,
     )
@@ -233,7 +259,9 @@ def main() -> int:
     parser.add_argument("--user", required=True)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--bytes", type=int, required=True, help="expected size of the release, for the progress")
-    parser.add_argument("--torch-index", default="", help="where to find torch if the host's configuration offers it nowhere")
+    parser.add_argument(
+        "--torch-index", default="", help="where to find torch if the host's configuration offers it nowhere"
+    )
     arguments = parser.parse_args()
     arguments.lib = Path(__file__).resolve().parent
     try:

@@ -1,0 +1,276 @@
+#!/usr/bin/python
+"""Ansible module: compare the models a host has with those it should have, in one look."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: model_store_facts
+short_description: Compare the models a host has with those it should have
+description:
+  - Compares each model's manifest with its files and with what was asked for. Changes nothing.
+  - Asks the hub only about models that are not complete, so that a missing model, a token without rights or a full disk is found
+    before a download starts.
+options:
+  models:
+    description: Models with the keys id, revision, copy_from and path, and for one with copy_from its C(source), as the filter
+      C(directory_listing) makes it.
+    type: list
+    elements: dict
+    required: true
+  user:
+    description: User that must be able to read them.
+    type: str
+    required: true
+  verify:
+    description: V(quick) compares sizes and times, V(full) treats every model as one to verify.
+    type: str
+    choices: [quick, full]
+    default: quick
+  endpoint:
+    description: URL of the hub.
+    type: str
+    required: true
+  token:
+    description: Token for the hub.
+    type: str
+    default: ""
+  timeout:
+    description: Seconds the hub may take to answer.
+    type: int
+    default: 20
+attributes:
+  check_mode:
+    support: full
+    description: Changes nothing in either mode.
+author:
+  - vllm-fleet contributors
+"""
+
+EXAMPLES = r"""
+- name: Look at the models
+  model_store_facts:
+    models: [{id: BAAI/bge-m3, revision: null, copy_from: null, path: /var/lib/vllm-fleet/models/BAAI--bge-m3}]
+    user: vllm
+    endpoint: https://huggingface.co
+"""
+
+RETURN = r"""
+problems:
+  description: What keeps the models from being served, as sentences with their remedies.
+  returned: always
+  type: list
+  elements: str
+to_fetch:
+  description: Models to download or verify.
+  returned: always
+  type: list
+  elements: dict
+to_copy:
+  description: Models to copy from the controller.
+  returned: always
+  type: list
+  elements: dict
+"""
+
+import json  # noqa: E402
+import os  # noqa: E402
+import pwd  # noqa: E402
+import shutil  # noqa: E402
+import subprocess  # noqa: E402
+import sys  # noqa: E402
+import urllib.error  # noqa: E402
+import urllib.request  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+
+MANIFEST = ".vllm-fleet-manifest.json"
+SEEN = ".vllm-fleet-verified.json"
+HEADROOM = 1 << 30
+NOBODY = 65534
+# Run as the service user: print each file below the directory that it cannot open.
+READ_ALL = """
+import os, sys
+def report(error): print(error.filename)
+for folder, _, names in os.walk(sys.argv[1], onerror=report, followlinks=True):
+    for name in names:
+        try: open(os.path.join(folder, name), "rb").close()
+        except OSError: print(os.path.join(folder, name))
+"""
+
+
+def read_json(path):
+    """Return the mapping in a JSON file, an empty one where there is none."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def untouched(directory, manifest, seen):
+    """Whether the files of a manifest are those that were verified, by size and time."""
+    files = manifest.get("files", {})
+    if not files or set(files) != set(seen):
+        return False
+    for name in files:
+        try:
+            stat = (directory / name).stat()
+        except OSError:
+            return False
+        if seen[name][:2] != [stat.st_size, stat.st_mtime_ns]:
+            return False
+    return True
+
+
+def complete(model, directory, manifest, seen):
+    """Whether `directory` holds what `model` asks for."""
+    if not untouched(directory, manifest, seen):
+        return False
+    if model["copy_from"]:
+        return {name: entry[2:] for name, entry in seen.items()} == {
+            name: [entry["size"], entry["mtime_ns"]] for name, entry in model["source"].items()
+        }
+    return manifest.get("id") == model["id"] and manifest.get("revision") == model["revision"]
+
+
+def shards_missing(directory):
+    """Return the weight files that an index in `directory` names and that are not there."""
+    missing = []
+    for index in sorted(directory.glob("*.index.json")):
+        names = sorted(set(read_json(index).get("weight_map", {}).values()))
+        missing += [name for name in names if not (directory / name).is_file()]
+    return missing
+
+
+def unreadable(directory, user):
+    """Return the files below `directory` that `user`, or nobody where there is no such user yet, cannot read."""
+    try:
+        account = pwd.getpwnam(user)
+        identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": os.getgrouplist(user, account.pw_gid)}
+    except KeyError:
+        identity = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+    done = subprocess.run(
+        [sys.executable, "-c", READ_ALL, str(directory)], capture_output=True, text=True, cwd="/", check=False, **identity
+    )
+    return done.stdout.splitlines()
+
+
+def directory_problems(directory, user):
+    """Return a sentence for each thing that keeps `user` from serving the model in a directory of the host."""
+    if not directory.is_dir():
+        return [f"model {directory}: no such directory. Put the model there, or declare a hub id."]
+    problems = []
+    if not (directory / "config.json").is_file():
+        problems.append(f"model {directory}: config.json is missing, so it is no complete model. Copy the whole directory.")
+    weights = [path for pattern in ("*.safetensors", "*.bin", "*.pt") for path in directory.glob(pattern)]
+    missing = shards_missing(directory)
+    if missing:
+        problems.append(f"model {directory}: {', '.join(missing)} of its index are missing. Copy the whole directory.")
+    elif not weights:
+        problems.append(f"model {directory}: there are no weights (*.safetensors). Copy the whole directory.")
+    closed = unreadable(directory, user)
+    if closed:
+        shown = ", ".join(closed[:5]) + (f" and {len(closed) - 5} more" if len(closed) > 5 else "")
+        problems.append(f"user {user} cannot read {shown}. Run: chmod -R a+rX {directory}, and see that every directory above is open (a+x).")
+    return problems
+
+
+def source_problems(model):
+    """Return a sentence if the directory on the controller is no model."""
+    if "config.json" in model["source"]:
+        return []
+    return [f"model {model['id']}: {model['copy_from']} on the controller holds no config.json. Correct copy_from, or make the model first."]
+
+
+def room_problems(directory, size):
+    """Return a sentence if `size` bytes more do not fit where `directory` is to be."""
+    parent = directory
+    while not parent.exists():
+        parent = parent.parent
+    free = shutil.disk_usage(str(parent)).free
+    if free >= size + HEADROOM:
+        return []
+    return [
+        f"{directory}: {free / 1e9:.1f} GB free, at least {(size + HEADROOM) / 1e9:.1f} GB needed. "
+        "Make room, or move model_store_root to a larger file system."
+    ]
+
+
+def refusal(status, code, model, endpoint, token):
+    """Return a sentence for an HTTP status of the hub; `code` is its own name for the error."""
+    rights = "the token in model_store_token" if token else "a request without a token (model_store_token is empty)"
+    name = model["id"]
+    if code == "GatedRepo":
+        return (
+            f"model {name} is gated, and {endpoint} refuses {rights}. Accept its terms at {endpoint}/{name} with the token's account, "
+            "and give the token the right to read gated repositories."
+        )
+    if code == "RevisionNotFound":
+        return f"model {name}: {endpoint} has no revision {model['revision']} of it. Correct 'revision' in the declaration."
+    if status in (401, 404) or code == "RepoNotFound":
+        return f"model {name}: {endpoint} knows no such model, or hides it from {rights}. Check its spelling, or the token."
+    if status == 403:
+        return f"model {name}: {endpoint} refuses {rights} (403). Give the token the right to read it."
+    return f"model {name}: {endpoint} answered {status}. Run again later, or declare another model_store_endpoint."
+
+
+def hub_problems(model, endpoint, token, timeout):
+    """Ask the hub about a model that is to be downloaded: (sentences, bytes at least to fetch)."""
+    endpoint = endpoint.rstrip("/")
+    url = f"{endpoint}/api/models/{model['id']}/revision/{model['revision'] or 'main'}?blobs=true"
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            files = {entry["rfilename"]: entry.get("size") or 0 for entry in json.load(answer)["siblings"]}
+    except urllib.error.HTTPError as error:
+        return [refusal(error.code, error.headers.get("X-Error-Code"), model, endpoint, token)], 0
+    except OSError as error:
+        return [
+            f"model {model['id']}: {endpoint} cannot be reached from here: {getattr(error, 'reason', error)}. Set model_store_environment "
+            "for a proxy or a certificate authority, model_store_endpoint for a mirror, or copy_from to bring the model from the controller."
+        ], 0
+    except (ValueError, KeyError, TypeError):
+        return [f"model {model['id']}: {endpoint} does not answer like a model hub. Correct model_store_endpoint."], 0
+    weights = [size for name, size in files.items() if name.endswith(".safetensors")]
+    return [], sum(weights or [size for name, size in files.items() if name.endswith(".bin") and "/" not in name])
+
+
+def main():
+    """Run the module."""
+    module = AnsibleModule(
+        {
+            "models": {"type": "list", "elements": "dict", "required": True},
+            "user": {"type": "str", "required": True},
+            "verify": {"type": "str", "choices": ["quick", "full"], "default": "quick"},
+            "endpoint": {"type": "str", "required": True},
+            "token": {"type": "str", "default": "", "no_log": True},
+            "timeout": {"type": "int", "default": 20},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    problems, fetch, copy = [], [], []
+    for model in params["models"]:
+        directory = Path(model["path"])
+        manifest, seen = read_json(directory / MANIFEST), read_json(directory / SEEN)
+        if model["id"] is None:
+            problems += directory_problems(directory, params["user"])
+        elif params["verify"] == "quick" and complete(model, directory, manifest, seen):
+            problems += directory_problems(directory, params["user"])
+        elif model["copy_from"]:
+            problems += source_problems(model)
+            if not manifest:
+                problems += room_problems(directory, sum(entry["size"] for entry in model["source"].values()))
+            copy.append({key: value for key, value in model.items() if key != "source"})
+        else:
+            sentences, size = hub_problems(model, params["endpoint"], params["token"], params["timeout"])
+            problems += sentences
+            have = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()) if directory.is_dir() else 0
+            problems += room_problems(directory, max(0, size - have))
+            fetch.append(model)
+    module.exit_json(changed=False, problems=problems, to_fetch=fetch, to_copy=copy)
+
+
+if __name__ == "__main__":
+    main()
