@@ -6,6 +6,7 @@ Everything is found by reading this machine's configuration; nothing is known be
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -20,7 +21,7 @@ CA_LOCAL = Path("/usr/local/share/ca-certificates")
 # systemd-resolved keeps the real name servers here when /etc/resolv.conf names only itself.
 RESOLVERS = (Path("/run/systemd/resolve/resolv.conf"), Path("/etc/resolv.conf"))
 
-_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
 _UV = (
     "UV_INDEX",
@@ -35,17 +36,25 @@ _UV_FILES = ("/etc/uv/uv.toml", ".config/uv/uv.toml")
 
 
 @dataclass(frozen=True)
+class Item:
+    """A file: its content and its permissions."""
+
+    content: bytes
+    mode: int = 0o644
+
+
+@dataclass(frozen=True)
 class Luggage:
     """What one host gets.
 
     Attributes:
-        files: contents by absolute path inside the host.
+        files: by absolute path inside the host.
         binds: directories of this machine to show read-only at the same path inside.
         names: lines of this machine's /etc/hosts that mean the same inside.
         warnings: what a host will not be able to use, one sentence each.
     """
 
-    files: Mapping[Path, bytes]
+    files: Mapping[Path, Item]
     binds: tuple[str, ...]
     names: str
     warnings: tuple[str, ...]
@@ -61,10 +70,10 @@ def pack(environment: Mapping[str, str], home: Path) -> Luggage:
     apt = carry_apt.options()
     named = [*carry_pip.files(pip), *carry_apt.files(apt), *sorted(CA_LOCAL.glob("*.crt")), CA_BUNDLE]
     named += [Path(environment[name]) for name in _CERTIFICATES if name in environment]
-    copies = {path: path.read_bytes() for path in named if path.is_file()}
+    copies = {path: _copy(path) for path in named if path.is_file()}
     for source in (Path(_UV_FILES[0]), home / _UV_FILES[1]):
         if source.is_file():
-            copies[Path(_UV_FILES[0])] = source.read_bytes()
+            copies[Path(_UV_FILES[0])] = _copy(source)
     written = {
         Path("/etc/resolv.conf"): resolv_conf(environment),
         Path("/etc/environment"): environment_file(environment),
@@ -73,7 +82,7 @@ def pack(environment: Mapping[str, str], home: Path) -> Luggage:
         Path("/etc/pip.conf"): carry_pip.text(pip),
     }
     return Luggage(
-        files={**copies, **{path: text.encode() for path, text in written.items()}},
+        files={**copies, **{path: Item(text.encode()) for path, text in written.items()}},
         binds=tuple(map(str, carry_pip.directories(pip))),
         names=host_names(Path("/etc/hosts").read_text()),
         warnings=tuple(
@@ -84,10 +93,15 @@ def pack(environment: Mapping[str, str], home: Path) -> Luggage:
     )
 
 
+def _copy(path: Path) -> Item:
+    """Take a file along as it is; a private key stays private."""
+    return Item(path.read_bytes(), stat.S_IMODE(path.stat().st_mode))
+
+
 def environment_file(environment: Mapping[str, str]) -> str:
     """Return /etc/environment: this machine's certificates, proxies and indexes, and the shared download caches."""
     kept = {name: environment[name] for name in (*_CERTIFICATES, *_PROXIES, *_UV) if environment.get(name)}
-    kept |= {"UV_CACHE_DIR": f"{DOWNLOADS}/uv", "PIP_CACHE_DIR": f"{DOWNLOADS}/pip"}
+    kept |= {"UV_CACHE_DIR": f"{DOWNLOADS}/uv", "PIP_CACHE_DIR": f"{DOWNLOADS}/pip", "UV_LINK_MODE": "copy"}
     return "".join(f'{name}="{value}"\n' for name, value in sorted(kept.items()))
 
 

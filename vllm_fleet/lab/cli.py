@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vllm_fleet.errors import FleetError
-from vllm_fleet.lab import host, lab, preflight
+from vllm_fleet.lab import host, operations, preflight
 from vllm_fleet.lab.settings import DEFAULT_CACHE, DEFAULT_PREFIX, DEFAULT_STATE, Settings, from_environment
 
 _DESCRIPTION = """\
@@ -103,21 +103,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _up(options: argparse.Namespace, settings: Settings) -> int:
-    lab.up(settings, options.names)
+    operations.up(settings, options.names)
     return 0
 
 
 def _down(options: argparse.Namespace, settings: Settings) -> int:
     if options.purge and options.names:
         raise FleetError("--purge is for the whole lab. Run: scripts/lab down --purge")
-    lab.down(settings, options.names)
+    operations.down(settings, options.names)
     if options.purge:
-        lab.purge(settings)
+        operations.purge(settings)
     return 0
 
 
 def _status(options: argparse.Namespace, settings: Settings) -> int:
-    found = lab.status(settings)
+    found = operations.status(settings)
     if options.json:
         print(json.dumps([{**asdict(one.host), "condition": one.condition} for one in found], indent=2))
     elif not found:
@@ -131,7 +131,7 @@ def _status(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _ssh(options: argparse.Namespace, settings: Settings) -> int:
-    command = host.ssh_command(settings, lab.find(settings, options.name))
+    command = host.ssh_command(settings, operations.find(settings, options.name))
     os.execvp(command[0], command)  # noqa: S606  # the terminal belongs to ssh from here on
 
 
@@ -139,13 +139,13 @@ def _exec(options: argparse.Namespace, settings: Settings) -> int:
     words = options.command[1:] if options.command[:1] == ["--"] else options.command
     if not words:
         raise FleetError("exec needs a command. Run: scripts/lab exec NAME -- COMMAND...")
-    command = [*host.ssh_command(settings, lab.find(settings, options.name)), shlex.join(words)]
+    command = [*host.ssh_command(settings, operations.find(settings, options.name)), shlex.join(words)]
     sys.stdout.flush()
     os.execvp(command[0], command)  # noqa: S606  # the terminal belongs to ssh from here on
 
 
 def _reboot(options: argparse.Namespace, settings: Settings) -> int:
-    lab.reboot(settings, options.name)
+    operations.reboot(settings, options.name)
     return 0
 
 

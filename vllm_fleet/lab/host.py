@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vllm_fleet.errors import FleetError
 from vllm_fleet.lab import image, runner, state
-from vllm_fleet.lab.carry import DOWNLOADS, Luggage
+from vllm_fleet.lab.carry import DOWNLOADS, Item, Luggage
 from vllm_fleet.lab.process import run, succeeds
 from vllm_fleet.lab.settings import Settings
 
@@ -205,11 +205,12 @@ def _configure(settings: Settings, host: state.Host, network: IPv4Network, lugga
         Path("/etc/systemd/network/10-host0.network"): f"[Match]\nName=host0\n\n[Network]\n{address}",
         Path("/root/.ssh/authorized_keys"): settings.key.with_suffix(".pub").read_text(),
     }
-    for path, content in {**luggage.files, **{path: text.encode() for path, text in own.items()}}.items():
+    for path, item in {**luggage.files, **{path: Item(text.encode()) for path, text in own.items()}}.items():
         target = root / path.relative_to("/")
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
-        target.chmod(0o644)
+        target.touch(mode=0o600)
+        target.chmod(item.mode)
+        target.write_bytes(item.content)
     (root / "root/.ssh").chmod(0o700)
     _generate_key(root / "etc/ssh/ssh_host_ed25519_key", f"root@{host.name}")
     for part in ("uv", "pip", "apt"):

@@ -167,9 +167,8 @@ def _build(command: list[str], detail: Callable[[str], None]) -> None:
             process.wait()
             raise
     if process.returncode:
-        complaints = [line for line in lines if line.startswith(("E:", "Err:"))] or lines
+        complaints = [line for line in lines if line.startswith(("E:", "Err:"))] or lines[-1:]
         raise FleetError(
-            "The base image could not be made: "
-            + " ".join(complaints[-3:])
-            + " Check that 'apt-get update' works on this machine."
+            f"The base image could not be made (mmdebstrap: {' '.join(complaints[:2])}). "
+            "Check that 'apt-get update' works on this machine, then run this again."
         )

@@ -1,4 +1,4 @@
-"""Say what is being done and for how long: one live line on a terminal, one line per finished step elsewhere."""
+"""Say what is being done and for how long: one live line on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -7,21 +7,31 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 console = Console(stderr=True, highlight=False)
+
+_COLUMNS = (
+    SpinnerColumn(),
+    TextColumn("lab: {task.description}", markup=False),
+    TimeElapsedColumn(),
+    TextColumn("{task.fields[detail]}", markup=False, style="dim"),
+)
+_DETAIL_WIDTH = 60
 
 
 @contextmanager
 def step(title: str) -> Iterator[Callable[[str], None]]:
     """Show `title` while the block runs, then its duration; the yielded function adds a detail on a terminal."""
     start = time.monotonic()
-    if not console.is_terminal:
-        console.print(f"lab: {title} ...", markup=False)
-        yield lambda detail: None
+    if console.is_terminal:
+        with Progress(*_COLUMNS, console=console, transient=True) as progress:
+            task = progress.add_task(title, total=None, detail="")
+            yield lambda detail: progress.update(task, detail=detail[:_DETAIL_WIDTH])
     else:
-        with console.status(title) as status:
-            yield lambda detail: status.update(f"{title} [dim]{time.monotonic() - start:.0f} s {detail[:60]}[/dim]")
-    console.print(f"lab: {title}: done in {time.monotonic() - start:.1f} s", markup=False, soft_wrap=True)
+        say(f"{title} ...")
+        yield lambda detail: None
+    say(f"{title}: done in {time.monotonic() - start:.1f} s")
 
 
 def say(text: str) -> None:

@@ -105,6 +105,7 @@ def test_hosts_get_proxies_and_certificates_and_nothing_else_of_the_environment(
         'PIP_CACHE_DIR="/var/cache/vllm-fleet/pip"',
         'SSL_CERT_FILE="/ca.pem"',
         'UV_CACHE_DIR="/var/cache/vllm-fleet/uv"',
+        'UV_LINK_MODE="copy"',
         'https_proxy="http://p:3128"',
     ]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vllm_fleet.errors import FleetError
-from vllm_fleet.lab import host, image, lab, lock, preflight, settings, state
+from vllm_fleet.lab import host, image, lock, operations, preflight, settings, state
 
 PLACES = {"VLLM_FLEET_LAB_STATE": "/state", "VLLM_FLEET_CACHE": "/cache"}
 
@@ -65,10 +65,10 @@ def test_damaged_notes_name_the_file_and_the_command(lab_settings: settings.Sett
 def test_a_missing_host_is_answered_with_those_there_are(
     lab_settings: settings.Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lab, "is_root", lambda: True)
+    monkeypatch.setattr(operations, "is_root", lambda: True)
     state.write_host(lab_settings, a_host("lab-1", "10.213.0.2"))
     with pytest.raises(FleetError, match=r"has no host lab-7; it has: lab-1. Run: scripts/lab up lab-7"):
-        lab.find(lab_settings, "lab-7")
+        operations.find(lab_settings, "lab-7")
 
 
 def test_everyone_but_root_is_told_in_one_sentence(

@@ -41,13 +41,13 @@ def up(settings: Settings, names: list[str]) -> list[state.Host]:
         known = {made.name: made for made in state.read_hosts(settings)}
         wanted = names or list(known) or [DEFAULT_HOST]
         _clear_unfinished(settings)
+        missing = [name for name in dict.fromkeys(wanted) if name not in known]
+        base = _image(settings) if missing else None
         subnet = network.ensure(settings)
         for chain in firewall.open_for(settings):
             say(f"the firewall ({chain}) drops what is forwarded; let {settings.bridge} through until 'lab down'")
         host.ensure_key(settings)
-        missing = [name for name in dict.fromkeys(wanted) if name not in known]
-        if missing:
-            base = _image(settings)
+        if base:
             luggage = carry.pack(os.environ, Path.home())
             for warning in luggage.warnings:
                 say(warning)
@@ -189,8 +189,8 @@ def _clear_unfinished(settings: Settings) -> None:
 
 def _image(settings: Settings) -> Path:
     """Return the base image, made while a step shows it if necessary."""
-    command = image.current(settings)
-    if command.is_dir():
-        return command
+    current = image.current(settings)
+    if current.is_dir():
+        return current
     with step("making the base image (Debian; once, about half a minute)") as detail:
         return image.ensure(settings, detail)
