@@ -53,7 +53,15 @@ class FakeHub:
             if len(content) >= LARGE:
                 entry["lfs"] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 130}
             siblings.append(entry)
-        return {"id": model, "modelId": model, "sha": COMMIT, "siblings": siblings, "tags": [], "private": False, "downloads": 0}
+        return {
+            "id": model,
+            "modelId": model,
+            "sha": COMMIT,
+            "siblings": siblings,
+            "tags": [],
+            "private": False,
+            "downloads": 0,
+        }
 
 
 class Handler(BaseHTTPRequestHandler):

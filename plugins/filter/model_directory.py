@@ -25,7 +25,9 @@ def directory_hashes(directory: str) -> dict[str, dict[str, Any]]:
 
 def with_sources(models: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Add to each model that is copied from the controller the listing of its directory, as `source`."""
-    return [{**model, "source": directory_listing(model["copy_from"])} if model["copy_from"] else model for model in models]
+    return [
+        {**model, "source": directory_listing(model["copy_from"])} if model["copy_from"] else model for model in models
+    ]
 
 
 class FilterModule:
@@ -33,4 +35,8 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Return the filters by the names templates use."""
-        return {"directory_listing": directory_listing, "directory_hashes": directory_hashes, "with_sources": with_sources}
+        return {
+            "directory_listing": directory_listing,
+            "directory_hashes": directory_hashes,
+            "with_sources": with_sources,
+        }

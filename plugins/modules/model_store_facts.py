@@ -147,11 +147,20 @@ def unreadable(directory, user):
     """Return the files below `directory` that `user`, or nobody where there is no such user yet, cannot read."""
     try:
         account = pwd.getpwnam(user)
-        identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": os.getgrouplist(user, account.pw_gid)}
+        identity = {
+            "user": account.pw_uid,
+            "group": account.pw_gid,
+            "extra_groups": os.getgrouplist(user, account.pw_gid),
+        }
     except KeyError:
         identity = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
     done = subprocess.run(
-        [sys.executable, "-c", READ_ALL, str(directory)], capture_output=True, text=True, cwd="/", check=False, **identity
+        [sys.executable, "-c", READ_ALL, str(directory)],
+        capture_output=True,
+        text=True,
+        cwd="/",
+        check=False,
+        **identity,
     )
     return done.stdout.splitlines()
 
@@ -162,7 +171,9 @@ def directory_problems(directory, user):
         return [f"model {directory}: no such directory. Put the model there, or declare a hub id."]
     problems = []
     if not (directory / "config.json").is_file():
-        problems.append(f"model {directory}: config.json is missing, so it is no complete model. Copy the whole directory.")
+        problems.append(
+            f"model {directory}: config.json is missing, so it is no complete model. Copy the whole directory."
+        )
     weights = [path for pattern in ("*.safetensors", "*.bin", "*.pt") for path in directory.glob(pattern)]
     missing = shards_missing(directory)
     if missing:
@@ -172,7 +183,9 @@ def directory_problems(directory, user):
     closed = unreadable(directory, user)
     if closed:
         shown = ", ".join(closed[:5]) + (f" and {len(closed) - 5} more" if len(closed) > 5 else "")
-        problems.append(f"user {user} cannot read {shown}. Run: chmod -R a+rX {directory}, and see that every directory above is open (a+x).")
+        problems.append(
+            f"user {user} cannot read {shown}. Run: chmod -R a+rX {directory}, and see that every directory above is open (a+x)."
+        )
     return problems
 
 
@@ -180,7 +193,9 @@ def source_problems(model):
     """Return a sentence if the directory on the controller is no model."""
     if "config.json" in model["source"]:
         return []
-    return [f"model {model['id']}: {model['copy_from']} on the controller holds no config.json. Correct copy_from, or make the model first."]
+    return [
+        f"model {model['id']}: {model['copy_from']} on the controller holds no config.json. Correct copy_from, or make the model first."
+    ]
 
 
 def room_problems(directory, size):
@@ -266,7 +281,9 @@ def main():
         else:
             sentences, size = hub_problems(model, params["endpoint"], params["token"], params["timeout"])
             problems += sentences
-            have = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()) if directory.is_dir() else 0
+            have = (
+                sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()) if directory.is_dir() else 0
+            )
             problems += room_problems(directory, max(0, size - have))
             fetch.append(model)
     module.exit_json(changed=False, problems=problems, to_fetch=fetch, to_copy=copy)

@@ -25,6 +25,12 @@ options:
     type: list
     elements: str
     required: true
+  waiter:
+    description:
+      - Any text that is the same for all looks of one task and another for each task, such as the time at which it begins.
+      - Tells a failure this task waited for, which is reported, from one of an earlier run, after which the command is started again.
+    type: str
+    required: true
   environment:
     description: Variables for the command, handed over in a file that only root can read.
     type: dict
@@ -52,6 +58,7 @@ EXAMPLES = r"""
     name: vllm-fleet-install-0.32.0-cpu
     description: Install vLLM
     argv: [/usr/bin/python3, /opt/vllm-fleet/lib/install_runtime.py]
+    waiter: "{{ now() }}"
   register: job
   until: job.finished
   retries: 360
@@ -72,13 +79,11 @@ msg:
 import fnmatch  # noqa: E402
 import os  # noqa: E402
 import shutil  # noqa: E402
-import time  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 
 DIRECTORY = Path("/run/vllm-fleet/jobs")
-ABANDONED_SECONDS = 120  # a run that waits looks more often; a failure older than this was another run's
 SHOWN = [
     "LoadState",
     "ActiveState",
@@ -105,18 +110,14 @@ def inherited(environment, patterns):
     }
 
 
-def state_of(properties, now):
-    """Return none, running, done, failed or abandoned (failed in an earlier run), from what systemctl show says.
-
-    `now` is in seconds of the monotonic clock.
-    """
+def state_of(properties):
+    """Return none, running, done or failed, from what systemctl show says of a unit."""
     if properties.get("LoadState") != "loaded":
         return "none"
     if properties["ActiveState"] == "active" and properties["SubState"] == "exited":
         return "done"
     if properties["ActiveState"] == "failed":
-        ended = int(properties["InactiveEnterTimestampMonotonic"]) / 1e6
-        return "abandoned" if now - ended > ABANDONED_SECONDS else "failed"
+        return "failed"
     return "none" if properties["ActiveState"] == "inactive" else "running"
 
 
@@ -169,12 +170,21 @@ class Job:
         self.run("systemctl", "reset-failed", self.unit, check=False)
         shutil.rmtree(str(self.directory), ignore_errors=True)
 
+    def awaited(self):
+        """Whether the unit was last looked at by this very task."""
+        path = self.directory / "waiter"
+        return path.exists() and path.read_text() == self.module.params["waiter"]
+
+    def wait(self):
+        """Note that this task waits for the unit."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.directory.chmod(0o700)
+        write_private(self.directory / "waiter", self.module.params["waiter"])
+
     def start(self):
         """Start the unit."""
         params = self.module.params
-        shutil.rmtree(str(self.directory), ignore_errors=True)
-        self.directory.mkdir(parents=True)
-        self.directory.chmod(0o700)
+        self.wait()
         variables = {"HOME": "/root", **inherited(os.environ, params["inherit"]), **params["environment"]}
         write_private(self.directory / "environment", environment_file(variables))
         properties = [f"EnvironmentFile={self.directory}/environment", "RemainAfterExit=yes", "UMask=0022"]
@@ -196,6 +206,7 @@ def main():
             "name": {"type": "str", "required": True},
             "description": {"type": "str", "required": True},
             "argv": {"type": "list", "elements": "str", "required": True},
+            "waiter": {"type": "str", "required": True},
             "environment": {"type": "dict", "default": {}},
             "inherit": {"type": "list", "elements": "str", "default": []},
             "credentials": {"type": "dict", "default": {}, "no_log": True},
@@ -206,13 +217,14 @@ def main():
         module.exit_json(changed=True, finished=True, msg=f"Would run: {module.params['description']}")
     job = Job(module)
     properties = job.show()
-    state = state_of(properties, time.monotonic())
-    if state in ("none", "abandoned"):
+    state = state_of(properties)
+    if state == "none" or (state == "failed" and not job.awaited()):
         job.forget()
         job.start()
         module.exit_json(changed=True, finished=False, msg="started")
     invocation = properties["InvocationID"]
     if state == "running":
+        job.wait()
         module.exit_json(changed=True, finished=False, msg=job.said(invocation, 1) or "started")
     if state == "failed":
         said = job.said(invocation, 30, "--priority=err") or job.said(invocation, 20)

@@ -100,12 +100,17 @@ missing_packages:
   returned: always
   type: list
   elements: str
+has_package_lists:
+  description: Whether the package manager has lists of packages.
+  returned: always
+  type: bool
 platform:
   description: The data of O(platforms) that apply to the host.
   returned: always
   type: dict
 """
 
+import glob  # noqa: E402
 import os  # noqa: E402
 import platform  # noqa: E402
 import pwd  # noqa: E402
@@ -271,10 +276,10 @@ def main():
             ],
             pending=[],
             missing_packages=[],
+            has_package_lists=False,
             platform={},
         )
     data["python"] = params["python"] or data["python"]
-    installed = set(run([*data["list_packages"], *data["packages"]]).split())
     # Both package managers print what they know even when they fail for the rest.
     _code, out, _err = module.run_command([*data["list_packages"], *data["packages"]])
     installed = {line.split(" ")[0] for line in out.splitlines() if line.endswith(" installed")}
@@ -296,7 +301,14 @@ def main():
         problems += disk_problems([(release["path"], release["bytes"]), (params["cache"], release["bytes"])])
     pending = [f"install the packages {', '.join(missing)}"] if missing else []
     pending += [] if has_user else [f"create the user {params['user']}"]
-    module.exit_json(problems=problems, pending=pending + todo, missing_packages=missing, platform=data)
+    module.exit_json(
+        changed=False,
+        problems=problems,
+        pending=pending + todo,
+        missing_packages=missing,
+        has_package_lists=bool(glob.glob(data["lists"])),
+        platform=data,
+    )
 
 
 if __name__ == "__main__":

@@ -33,7 +33,18 @@ PARTIAL = ".vllm-fleet-partial"  # directory of unfinished downloads
 HEADROOM = 1 << 30
 PROGRESS_SECONDS = 5.0
 # The same weights for other programs; files of the second kind are needed where there are no safetensors beside them.
-OTHER_FORMATS = ("*.onnx", "*.onnx_data", "onnx/*", "openvino/*", "coreml/*", "*.h5", "*.msgpack", "*.ot", "*.gguf", "*.mlmodel")
+OTHER_FORMATS = (
+    "*.onnx",
+    "*.onnx_data",
+    "onnx/*",
+    "openvino/*",
+    "coreml/*",
+    "*.h5",
+    "*.msgpack",
+    "*.ot",
+    "*.gguf",
+    "*.mlmodel",
+)
 PICKLED = ("*.bin", "*.pt", "*.pth")
 
 
@@ -211,7 +222,9 @@ def watch(stop: threading.Event, directory: Path, files: list[RemoteFile]) -> No
         say("verifying" if done >= total else progress_line(done, total, (done - first) / (time.monotonic() - started)))
 
 
-def fetch_all(directory: Path, files: list[RemoteFile], urls: Mapping[str, str], headers: Mapping[str, str], at_once: int) -> dict[str, str]:
+def fetch_all(
+    directory: Path, files: list[RemoteFile], urls: Mapping[str, str], headers: Mapping[str, str], at_once: int
+) -> dict[str, str]:
     """Bring all files, the largest first, and return their SHA-256 by path.
 
     Raises:
@@ -258,7 +271,10 @@ def fetch(arguments: argparse.Namespace, token: str | None) -> str:
         check_room(directory, files)
         before = read_manifest(directory)
         (directory / MANIFEST).unlink(missing_ok=True)
-        urls = {file.path: hf_hub_url(arguments.id, file.path, revision=info.sha, endpoint=arguments.endpoint) for file in files}
+        urls = {
+            file.path: hf_hub_url(arguments.id, file.path, revision=info.sha, endpoint=arguments.endpoint)
+            for file in files
+        }
         headers = {**build_hf_headers(token=token or False), "Accept-Encoding": "identity"}
         digests = fetch_all(directory, files, urls, headers, arguments.at_once)
     except FetchError:
@@ -303,7 +319,9 @@ def main() -> int:
     parser.add_argument("--revision")
     parser.add_argument("--path", type=Path, required=True)
     parser.add_argument("--endpoint", help="URL of the hub or a mirror of it")
-    parser.add_argument("--stall", type=int, default=60, help="seconds without a byte after which a connection is given up")
+    parser.add_argument(
+        "--stall", type=int, default=60, help="seconds without a byte after which a connection is given up"
+    )
     parser.add_argument("--at-once", type=int, default=4, help="files to fetch at a time")
     arguments = parser.parse_args()
     # Read by huggingface_hub when it is imported.
