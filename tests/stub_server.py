@@ -97,7 +97,7 @@ class Stub:
         for tool in self.questions.tools:
             if request["messages"] == tool.messages and request.get("tools"):
                 call = {"name": tool.tool, "arguments": json.dumps(tool.arguments)}
-                entry = {"id": "chatcmpl-tool-1", "type": "function", "function": call}
+                entry: Json = {"id": "chatcmpl-tool-1", "type": "function", "function": call}
                 return {"role": "assistant", "content": None, "tool_calls": [entry]}, "tool_calls"
         for chat in self.questions.chat:
             if request["messages"] == chat.messages:

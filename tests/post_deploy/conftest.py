@@ -19,7 +19,7 @@ from vllm_fleet.verify.run import checks_for, verify_server
 HERE = Path(__file__).parent
 CONNECT_SECONDS = 2.0
 
-QUESTIONS = pytest.StashKey[Questions]()
+QUESTIONS = pytest.StashKey[Questions | None]()
 
 Outcomes = dict[tuple[Endpoint, str], Outcome]
 
@@ -33,10 +33,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         questions = load_questions(Path(file) if (file := config.getoption("--questions")) else None)
         endpoints = _endpoints(config)
     except FleetError as error:
-        if _asked_for(config):
-            raise pytest.UsageError(str(error)) from None
-        reason = pytest.mark.skip(reason=f"no deployment to verify: {error}")
-        metafunc.parametrize(("endpoint", "check_id"), [pytest.param(None, "", marks=reason, id="nothing")])
+        # Only where it was not asked for may it be left out: a verification that skips everything proves nothing.
+        marks = () if _asked_for(config) else pytest.mark.skip(reason=f"no deployment to verify: {error}")
+        case = pytest.param(None, f"nothing is verified: {error}", marks=marks, id="nothing")
+        metafunc.parametrize(("endpoint", "check_id"), [case])
+        config.stash[QUESTIONS] = None
         return
     config.stash[QUESTIONS] = questions
     cases = [
@@ -75,12 +76,12 @@ def _listens(endpoint: Endpoint) -> bool:
 @pytest.fixture(scope="session")
 def outcomes(request: pytest.FixtureRequest) -> Outcomes:
     """The outcomes of all selected checks, servers asked side by side."""
+    if (questions := request.config.stash[QUESTIONS]) is None:
+        return {}
     selected: dict[Endpoint, set[str]] = {}
     for item in request.session.items:
-        parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        if isinstance(endpoint := parameters.get("endpoint"), Endpoint):
-            selected.setdefault(endpoint, set()).add(parameters["check_id"])
-    questions = request.config.stash[QUESTIONS]
+        if (case := getattr(item, "callspec", None)) and isinstance(endpoint := case.params.get("endpoint"), Endpoint):
+            selected.setdefault(endpoint, set()).add(case.params["check_id"])
     with ThreadPoolExecutor(max_workers=max(1, len(selected))) as pool:
         results = list(pool.map(lambda one: verify_server(one, questions, only=frozenset(selected[one])), selected))
     return {(one.endpoint, found.check): found for one in results for found in one.outcomes}

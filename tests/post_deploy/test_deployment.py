@@ -9,7 +9,9 @@ from vllm_fleet.verify.outcome import Outcome, Status
 from vllm_fleet.verify.report import explanation
 
 
-def test_server(endpoint: Endpoint, check_id: str, outcomes: dict[tuple[Endpoint, str], Outcome]) -> None:
+def test_server(endpoint: Endpoint | None, check_id: str, outcomes: dict[tuple[Endpoint, str], Outcome]) -> None:
+    if endpoint is None:
+        pytest.fail(check_id, pytrace=False)
     outcome = outcomes[endpoint, check_id]
     if outcome.status is Status.NOT_RUN:
         pytest.skip(outcome.reason)
