@@ -186,6 +186,12 @@ def _drift_in_batches(request: Json, data: list[Json]) -> None:
             entry["embedding"] = [one / norm for one in entry["embedding"]]
 
 
+def _hardly_differ(request: Json, data: list[Json]) -> None:
+    for entry in data:
+        vector = [1.0, *(one / 10 for one in entry["embedding"])]
+        entry["embedding"] = [one / math.hypot(*vector) for one in vector]
+
+
 def _alike(request: Json, data: list[Json]) -> None:
     for entry in data:
         entry["embedding"] = [1.0, 0.0]
@@ -302,6 +308,11 @@ EMBEDDING: dict[str, tuple[Fault, set[str], str]] = {
         {"batch_equals_single", "embeds_in_base64"},
         "cosine",
     ),
+    "vectors that hardly differ": (
+        on_vectors(_hardly_differ),
+        ALL_CLOSER | {"embeds_in_base64"},
+        "by 0.05 at least",
+    ),
     "the same vector for all": (
         on_vectors(_alike),
         ALL_CLOSER | {"embeds_in_base64"},
@@ -360,6 +371,12 @@ def test_a_reranker_that_prefers_the_worst_fails_every_ranking() -> None:
 
 def test_a_reranker_without_an_opinion_fails_every_ranking() -> None:
     _judge(verified("rerank", rescore=lambda score: 0.5), {"score_batch"} | ALL_RANKS, "0.5, 0.5")
+
+
+def test_a_reranker_that_is_right_by_chance_fails_every_ranking() -> None:
+    """As untrained weights do: an order there is, but the scores differ in the fourth digit."""
+    result = verified("rerank", rescore=lambda score: 0.12 + score / 1000)
+    _judge(result, {"score_batch"} | ALL_RANKS, "0.05 above the last")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from vllm_fleet.verify.registry import check, check_each
 V1_RERANK = "/v1/rerank"
 # float16 rounds, and a batch rounds differently from a single pair.
 SAME_SCORE = 0.01
+# Untrained weights rank by chance, with scores that differ in the fourth digit: that is no opinion.
+LEAST_SPREAD = 0.05
 _WRONG_ORDER = (
     "another model is behind the name; or its prompt template or architecture override is missing, "
     "as some reranker families need one"
@@ -36,9 +38,9 @@ def score_batch(client: Client, endpoint: Endpoint, questions: Questions) -> Non
     """The guide's own request."""
     batch = questions.guide_batch
     found = shapes.scores(client.post(SCORE, {"text_1": batch.text_1, "text_2": batch.text_2}), len(batch.text_2))
-    if any(score >= found[batch.best] for place, score in enumerate(found) if place != batch.best):
+    if any(score > found[batch.best] - LEAST_SPREAD for place, score in enumerate(found) if place != batch.best):
         raise Wrong(
-            f"the highest score for {batch.text_2[batch.best]!r}",
+            f"the highest score for {batch.text_2[batch.best]!r}, by {LEAST_SPREAD} at least",
             f"{_listed(found)} from {client.where('POST', SCORE)}",
             _WRONG_ORDER,
         )
@@ -58,9 +60,9 @@ def ranks(client: Client, endpoint: Endpoint, question: Ranking) -> None:
             f"documents {order} with scores {_listed(found)} from {where}",
             "something between rewrites answers",
         )
-    if tuple(order[: len(question.order)]) != question.order or len(set(found)) == 1:
+    if tuple(order[: len(question.order)]) != question.order or found[0] - found[-1] < LEAST_SPREAD:
         raise Wrong(
-            f"the documents in the order {list(question.order)}",
+            f"the documents in the order {list(question.order)}, the first {LEAST_SPREAD} above the last at least",
             f"{order} with scores {_listed(found)} from {where}",
             _WRONG_ORDER,
         )
