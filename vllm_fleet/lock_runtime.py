@@ -1,6 +1,6 @@
 """Write the lock files of the role vllm_runtime. Run by scripts/lock-runtime.
 
-Each lock names every package with its version and the hashes of all its files, for Linux on x86_64, from the inputs beside it.
+Each lock names every package with its version and the hashes of all its files, for Linux on x86_64.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ DOCUMENTATION = r"""
 module: model_manifest
 short_description: Verify a copied model and write its manifest
 description:
-  - Compares every file with the controller's SHA-256, removes files the controller does not have, and writes the manifest last.
+  - Compares every file with the controller's SHA-256, removes files the controller does not have, and writes the
+    manifest last.
   - The manifest changes only when the content does.
 options:
   path:
@@ -19,7 +20,9 @@ options:
     type: str
     required: true
   files:
-    description: Size, modification time and SHA-256 of each file on the controller, as the filter C(directory_hashes) makes it.
+    description: >-
+      Size, modification time and SHA-256 of each file on the controller, as the filter C(directory_hashes) makes
+      it.
     type: dict
     required: true
 attributes:
@@ -104,7 +107,8 @@ def main():
     if wrong:
         (directory / MANIFEST).unlink(missing_ok=True)
         module.fail_json(
-            msg=f"{', '.join(wrong)} in {directory} are not what the controller has. Did the directory change while it was copied? Run again."
+            msg=f"{', '.join(wrong)} in {directory} are not what the controller has. "
+            "Did its directory change while it was copied? Run again."
         )
     for name in removed:
         (directory / name).unlink()

@@ -8,11 +8,13 @@ module: model_store_facts
 short_description: Compare the models a host has with those it should have
 description:
   - Compares each model's manifest with its files and with what was asked for. Changes nothing.
-  - Asks the hub only about models that are not complete, so that a missing model, a token without rights or a full disk is found
+  - Asks the hub only about models that are not complete, so that a missing model, a token without rights or a full
+    disk is found
     before a download starts.
 options:
   models:
-    description: Models with the keys id, revision, copy_from and path, and for one with copy_from its C(source), as the filter
+    description: >-
+      Models with the keys id, revision, copy_from and path, and for one with copy_from its C(source), as the filter
       C(directory_listing) makes it.
     type: list
     elements: dict
@@ -184,7 +186,8 @@ def directory_problems(directory, user):
     if closed:
         shown = ", ".join(closed[:5]) + (f" and {len(closed) - 5} more" if len(closed) > 5 else "")
         problems.append(
-            f"user {user} cannot read {shown}. Run: chmod -R a+rX {directory}, and see that every directory above is open (a+x)."
+            f"user {user} cannot read {shown}. Run: chmod -R a+rX {directory}, and see that every directory above is "
+            "open (a+x)."
         )
     return problems
 
@@ -194,7 +197,8 @@ def source_problems(model):
     if "config.json" in model["source"]:
         return []
     return [
-        f"model {model['id']}: {model['copy_from']} on the controller holds no config.json. Correct copy_from, or make the model first."
+        f"model {model['id']}: {model['copy_from']} on the controller holds no config.json. Correct copy_from, or "
+        "make the model first."
     ]
 
 
@@ -218,13 +222,14 @@ def refusal(status, code, model, endpoint, token):
     name = model["id"]
     if code == "GatedRepo":
         return (
-            f"model {name} is gated, and {endpoint} refuses {rights}. Accept its terms at {endpoint}/{name} with the token's account, "
+            f"model {name} is gated, and {endpoint} refuses {rights}. Accept its terms at {endpoint}/{name} with the "
+            "token's account, "
             "and give the token the right to read gated repositories."
         )
     if code == "RevisionNotFound":
-        return f"model {name}: {endpoint} has no revision {model['revision']} of it. Correct 'revision' in the declaration."
+        return f"model {name}: {endpoint} has no revision {model['revision']} of it. Correct 'revision'."
     if status in (401, 404) or code == "RepoNotFound":
-        return f"model {name}: {endpoint} knows no such model, or hides it from {rights}. Check its spelling, or the token."
+        return f"model {name}: {endpoint} has no such model, or hides it from {rights}. Check its spelling."
     if status == 403:
         return f"model {name}: {endpoint} refuses {rights} (403). Give the token the right to read it."
     return f"model {name}: {endpoint} answered {status}. Run again later, or declare another model_store_endpoint."
@@ -234,16 +239,20 @@ def hub_problems(model, endpoint, token, timeout):
     """Ask the hub about a model that is to be downloaded: (sentences, bytes at least to fetch)."""
     endpoint = endpoint.rstrip("/")
     url = f"{endpoint}/api/models/{model['id']}/revision/{model['revision'] or 'main'}?blobs=true"
-    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+    if not endpoint.startswith(("https://", "http://")):
+        return [f"model_store_endpoint is {endpoint!r}, not an http(s) URL."], 0
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
+        with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310 - http(s) by the test above
             files = {entry["rfilename"]: entry.get("size") or 0 for entry in json.load(answer)["siblings"]}
     except urllib.error.HTTPError as error:
         return [refusal(error.code, error.headers.get("X-Error-Code"), model, endpoint, token)], 0
     except OSError as error:
         return [
-            f"model {model['id']}: {endpoint} cannot be reached from here: {getattr(error, 'reason', error)}. Set model_store_environment "
-            "for a proxy or a certificate authority, model_store_endpoint for a mirror, or copy_from to bring the model from the controller."
+            f"model {model['id']}: {endpoint} cannot be reached from here: {getattr(error, 'reason', error)}. Set "
+            "model_store_environment "
+            "for a proxy or a certificate authority, model_store_endpoint for a mirror, or copy_from to bring the "
+            "model from the controller."
         ], 0
     except (ValueError, KeyError, TypeError):
         return [f"model {model['id']}: {endpoint} does not answer like a model hub. Correct model_store_endpoint."], 0
@@ -269,9 +278,8 @@ def main():
     for model in params["models"]:
         directory = Path(model["path"])
         manifest, seen = read_json(directory / MANIFEST), read_json(directory / SEEN)
-        if model["id"] is None:
-            problems += directory_problems(directory, params["user"])
-        elif params["verify"] == "quick" and complete(model, directory, manifest, seen):
+        finished = params["verify"] == "quick" and complete(model, directory, manifest, seen)
+        if model["id"] is None or finished:
             problems += directory_problems(directory, params["user"])
         elif model["copy_from"]:
             problems += source_problems(model)

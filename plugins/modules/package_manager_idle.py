@@ -7,7 +7,8 @@ DOCUMENTATION = r"""
 module: package_manager_idle
 short_description: Tell whether anybody holds the package manager of a host
 description:
-  - Looks at lock files, at units that install packages in the background, and at cloud-init. Changes nothing and does not wait; repeat it with C(until).
+  - Looks at lock files, at units that install packages in the background, and at cloud-init. Changes nothing and
+    does not wait; repeat it with C(until).
   - The package modules' own lock time-out covers only one of several locks.
 options:
   locks:

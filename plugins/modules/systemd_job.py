@@ -7,7 +7,8 @@ DOCUMENTATION = r"""
 module: systemd_job
 short_description: Run a long command as a transient systemd unit and tell how far it is
 description:
-  - Starts the command unless it runs already, looks at it and returns at once. Meant to be repeated with C(until) the result is C(finished).
+  - Starts the command unless it runs already, looks at it and returns at once. Meant to be repeated with C(until)
+    the result is C(finished).
   - The command goes on when the run that started it is interrupted. The next run finds it by its name and waits for it.
   - What the command prints is in the journal; its last line is the progress this module reports.
     Lines that begin with C(<3>) are errors, and what is shown of a failure.
@@ -27,8 +28,10 @@ options:
     required: true
   waiter:
     description:
-      - Any text that is the same for all looks of one task and another for each task, such as the time at which it begins.
-      - Tells a failure this task waited for, which is reported, from one of an earlier run, after which the command is started again.
+      - Any text that is the same for all looks of one task and another for each task, such as the time at which it
+        begins.
+      - Tells a failure this task waited for, which is reported, from one of an earlier run, after which the command
+        is started again.
     type: str
     required: true
   environment:
@@ -36,7 +39,8 @@ options:
     type: dict
     default: {}
   inherit:
-    description: Shell patterns of the variables that the command also gets from the session of this module, such as V(PIP_*).
+    description: >-
+      Shell patterns of the variables that the command also gets from the session of this module, such as V(PIP_*).
     type: list
     elements: str
     default: []

@@ -58,7 +58,9 @@ options:
     type: str
     default: ""
   platforms:
-    description: Packages and paths by platform. Keys are C(ID), C(ID-VERSION_ID) or one of C(ID_LIKE) of os-release; the more special ones override.
+    description: >-
+      Packages and paths by platform. Keys are C(ID), C(ID-VERSION_ID) or one of C(ID_LIKE) of os-release; the more
+      special ones override.
     type: dict
     required: true
   controller_time:
@@ -76,7 +78,12 @@ author:
 EXAMPLES = r"""
 - name: Look at the host
   vllm_runtime_facts:
-    release: {path: /opt/vllm-fleet/releases/0.32.0-cpu-00000000, backend: cpu, pythons: ["3.11"], machines: [x86_64], bytes: 2000000000}
+    release:
+      path: /opt/vllm-fleet/releases/0.32.0-cpu-00000000
+      backend: cpu
+      pythons: ["3.11"]
+      machines: [x86_64]
+      bytes: 2000000000
     current: /opt/vllm-fleet/current
     cache: /var/cache/vllm-fleet
     user: vllm
@@ -110,7 +117,6 @@ platform:
   type: dict
 """
 
-import glob  # noqa: E402
 import os  # noqa: E402
 import platform  # noqa: E402
 import pwd  # noqa: E402
@@ -179,13 +185,14 @@ def processor_problems(release, machine, cpuinfo):
     if not lacking:
         return []
     return [
-        f"the processor lacks {', '.join(lacking)}, without which vLLM's {release['backend']} build dies with an illegal instruction. "
+        f"the processor lacks {', '.join(lacking)}, without which vLLM's {release['backend']} build dies with an "
+        "illegal instruction. "
         "Use a newer processor, or show the host's own processor to the virtual machine."
     ]
 
 
 def clock_problems(controller, host):
-    """Return a sentence if the clocks (seconds since the epoch) differ so far that certificates and archives are refused."""
+    """Return a sentence if clocks (seconds since the epoch) differ so far that certificates are refused."""
     ahead = host - controller
     if abs(ahead) < CLOCK_SECONDS:
         return []
@@ -196,7 +203,7 @@ def clock_problems(controller, host):
 
 
 def user_problems(user):
-    """Return a sentence if `user` exists as a person's account, and whether it exists."""
+    """Return (a sentence if `user` is a person's account, whether `user` exists)."""
     try:
         uid = pwd.getpwnam(user).pw_uid
     except KeyError:
@@ -204,7 +211,8 @@ def user_problems(user):
     if 0 < uid <= LAST_SYSTEM_UID:
         return [], True
     return [
-        f"user {user} (uid {uid}) is not a system user: systemd removes the shared memory of such a user's servers when it logs out. "
+        f"user {user} (uid {uid}) is not a system user: systemd removes the shared memory of such a user's servers "
+        "when it logs out. "
         "Set vllm_runtime_user to another name."
     ], True
 
@@ -217,7 +225,8 @@ def python_problems(release, python, run):
     if version in release["pythons"]:
         return []
     return [
-        f"{python} is Python {version}; vLLM's {release['backend']} lock is for Python {', '.join(release['pythons'])}. "
+        f"{python} is Python {version}; vLLM's {release['backend']} lock is for Python "
+        f"{', '.join(release['pythons'])}. "
         "Set vllm_runtime_python to the path of such an interpreter, or to its version to have uv fetch one."
     ]
 
@@ -272,7 +281,8 @@ def main():
     if not data:
         module.exit_json(
             problems=[
-                f"{os_release.get('PRETTY_NAME', 'this system')} is not supported; supported: {', '.join(sorted(params['platforms']))}."
+                f"{os_release.get('PRETTY_NAME', 'this system')} is not supported; supported: "
+                f"{', '.join(sorted(params['platforms']))}."
             ],
             pending=[],
             missing_packages=[],
@@ -295,7 +305,8 @@ def main():
     glibc = tuple(int(part) for part in os.confstr("CS_GNU_LIBC_VERSION").split()[1].split(".")[:2])
     if glibc < MIN_GLIBC:
         problems.append(
-            f"glibc {glibc[0]}.{glibc[1]} is older than 2.28, which vLLM's packages need. Use a newer release of the system."
+            f"glibc {glibc[0]}.{glibc[1]} is older than 2.28, which vLLM's packages need. Use a newer release of the "
+            "system."
         )
     if todo and todo[0].startswith("install"):
         problems += disk_problems([(release["path"], release["bytes"]), (params["cache"], release["bytes"])])
@@ -306,7 +317,7 @@ def main():
         problems=problems,
         pending=pending + todo,
         missing_packages=missing,
-        has_package_lists=bool(glob.glob(data["lists"])),
+        has_package_lists=any(Path("/").glob(data["lists"].lstrip("/"))) if data["lists"] else True,
         platform=data,
     )
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Download one model from a hub into a directory and verify it. Run by the role model_store as a transient systemd unit.
+"""Download one model from a hub and verify it. Run by the role model_store as a transient systemd unit.
 
     fetch_model.py --id Qwen/Qwen2.5-3B-Instruct --revision COMMIT --path DIRECTORY
 
-Every file is checked against the size and hash that the hub has for the commit. The manifest is written last: a directory
-without it is not complete. What an interrupted download left, down to the byte, is used by the next. Plain HTTP, not xet:
-xet's transfers can stand still without an error (huggingface_hub#4508) and cannot be resumed by another process.
+Every file is checked against the size and hash that the hub has for the commit. The manifest is written last: without
+it a directory is not complete. What an interrupted download left of a file is used by the next. Plain HTTP, not xet: xet's
+transfers can stand still without an error (huggingface_hub#4508) and cannot be resumed by another process.
 
 Needs huggingface_hub, which comes with vLLM. A token is read from the systemd credential "token".
 """
@@ -129,7 +129,8 @@ def explain(error: Exception, model: str, revision: str | None, endpoint: str, t
     with_token = "the token in model_store_token" if token else "no token (model_store_token is empty)"
     if isinstance(error, errors.GatedRepoError):
         return (
-            f"{model} is gated and {endpoint} refused {with_token}. Accept its terms at {endpoint}/{model} with the token's "
+            f"{model} is gated and {endpoint} refused {with_token}. Accept its terms at {endpoint}/{model} with the "
+            "token's "
             "account, and give the token the right to read gated repositories."
         )
     if isinstance(error, errors.RevisionNotFoundError):
@@ -142,7 +143,7 @@ def explain(error: Exception, model: str, revision: str | None, endpoint: str, t
     if status in (401, 403):
         return f"{endpoint} answered {status} to {with_token}. Renew it, with the right to read {model}."
     if status == 429:
-        return f"{endpoint} refuses further requests from this address for now (429). Run again later, or set model_store_token."
+        return f"{endpoint} refuses more requests from this address for now (429). Run again later, or with a token."
     if status is not None:
         return f"{endpoint} answered {status} for {model}: {str(error).splitlines()[0]}"
     request = getattr(error, "_request", None)
@@ -150,7 +151,8 @@ def explain(error: Exception, model: str, revision: str | None, endpoint: str, t
     if isinstance(error, json.JSONDecodeError):
         return f"{endpoint} does not answer like a model hub. Check model_store_endpoint."
     return (
-        f"{platform.node()} cannot fetch {model} from {where}: {type(error).__name__}: {error}. If it needs a proxy or has its own "
+        f"{platform.node()} cannot fetch {model} from {where}: {type(error).__name__}: {error}. If it needs a proxy "
+        "or has its own "
         "certificate authority, set model_store_environment; for a mirror, model_store_endpoint."
     )
 
@@ -166,7 +168,8 @@ def check_room(directory: Path, files: Iterable[RemoteFile]) -> None:
     free = shutil.disk_usage(directory).free
     if free < missing - parts + HEADROOM:
         raise FetchError(
-            f"{directory} on {platform.node()}: {free / 1e9:.1f} GB free, {(missing - parts + HEADROOM) / 1e9:.1f} GB needed. "
+            f"{directory} on {platform.node()}: {free / 1e9:.1f} GB free, {(missing - parts + HEADROOM) / 1e9:.1f} "
+            "GB needed. "
             "Make room, or move model_store_root to a larger file system."
         )
 
@@ -197,7 +200,8 @@ def fetch_file(directory: Path, remote: RemoteFile, url: str, headers: Mapping[s
             return digest
         part.unlink()
     raise FetchError(
-        f"{remote.path} has another content than the hub's own hash of it, twice: {remote.sha256 or remote.blob} was expected. "
+        f"{remote.path} has another content than the hub's own hash of it, twice: {remote.sha256 or remote.blob} was "
+        "expected. "
         "The source or the mirror is damaged: declare another revision or another model_store_endpoint."
     )
 
@@ -329,7 +333,7 @@ def main() -> int:
         HF_HUB_DOWNLOAD_TIMEOUT=str(arguments.stall),
         HF_HUB_DISABLE_PROGRESS_BARS="1",
         HF_HUB_DISABLE_TELEMETRY="1",
-        HF_HUB_DISABLE_IMPLICIT_TOKEN="1",
+        HF_HUB_DISABLE_IMPLICIT_TOKEN="1",  # noqa: S106 - a switch, not a token
     )
     os.umask(0o022)
     try:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Install one vLLM release on this host. Run by the role vllm_runtime as a transient systemd unit.
 
-    install_runtime.py --backend cpu --root /opt/vllm-fleet --release NAME --python PYTHON --user USER --cache DIRECTORY --bytes N
+    install_runtime.py --backend cpu --root /opt/vllm-fleet --release NAME --python PYTHON --user USER ...
 
 A release is a virtual environment that holds the file vllm-fleet-release.json, which is written last. Without it the
 environment is removed and made anew from the download cache. Standard library only, for the Python the host has.
@@ -97,7 +97,8 @@ def run(command: Sequence[str | Path], environment: Mapping[str, str], what: str
     if done.returncode:
         quoted = "\n".join(done.stdout.strip().splitlines()[-15:])
         raise InstallError(
-            f"{what} failed on {platform.node()}. What it said:\n{quoted}\nIt goes on where it stopped when the playbook is run again."
+            f"{what} failed on {platform.node()}. What it said:\n{quoted}\nIt goes on where it stopped when the "
+            "playbook is run again."
         )
 
 
@@ -125,7 +126,7 @@ def install_uv(root: Path, lock: Path, environment: Mapping[str, str]) -> Path:
 
 
 def torch_source(uv: Path, release: Path, lock: Path, index: str, environment: Mapping[str, str]) -> list[str]:
-    """Return the arguments that add `index` (a URL or empty) for torch, none where the host's own configuration offers it."""
+    """Return the arguments that add `index` (a URL or empty) for torch, none where pip's configuration has it."""
     torch = re.search(r"(?m)^torch==[^\s;]+", lock.read_text(encoding="utf-8"))
     if not index or torch is None:
         return []

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Run uv with the settings pip has on this machine: index, mirrors, certificates, proxy. uv reads none of pip's configuration.
+"""Run uv with the settings pip has on this machine: index, mirrors, certificates, proxy. uv itself reads none of them.
 
     uv_with_pip_settings.py UV ARGUMENT...
 
@@ -17,7 +17,7 @@ from collections.abc import Mapping
 
 
 def parse_pip_settings(text: str) -> dict[str, str]:
-    """Read the output of ``pip config list``; what applies to ``pip install`` wins over global, the environment over both."""
+    """Read what ``pip config list`` prints; those of ``pip install`` win over global ones, the environment over both."""
     sections: dict[str, dict[str, str]] = {"global": {}, "install": {}, ":env:": {}}
     for line in text.splitlines():
         name, _, value = line.partition("=")
@@ -64,4 +64,4 @@ def environment_for_uv(python: str, environment: Mapping[str, str]) -> dict[str,
 
 
 if __name__ == "__main__":
-    os.execvpe(sys.argv[1], sys.argv[1:], environment_for_uv(sys.executable, os.environ))
+    os.execvpe(sys.argv[1], sys.argv[1:], environment_for_uv(sys.executable, os.environ))  # noqa: S606
