@@ -97,12 +97,13 @@ class Stub:
         for tool in self.questions.tools:
             if request["messages"] == tool.messages and request.get("tools"):
                 call = {"name": tool.tool, "arguments": json.dumps(tool.arguments)}
-                entry: Json = {"id": "chatcmpl-tool-1", "type": "function", "function": call}
-                return {"role": "assistant", "content": None, "tool_calls": [entry]}, "tool_calls"
+                entry = {"id": "chatcmpl-tool-1", "type": "function", "function": call}
+                message: Json = {"role": "assistant", "content": None, "tool_calls": [entry]}
+                return message, "tool_calls"
         for chat in self.questions.chat:
             if request["messages"] == chat.messages:
-                return {"role": "assistant", "content": f"It is {chat.contains_any[0]} 🙂.", "tool_calls": []}, "stop"
-        return {"role": "assistant", "content": "pong", "tool_calls": []}, "stop"
+                return {"role": "assistant", "content": f"It is {chat.contains_any[0]} 🙂."}, "stop"
+        return {"role": "assistant", "content": "pong"}, "stop"
 
     def _usage(self, request: Json) -> Json:
         prompt = len(json.dumps(request["messages"]))
@@ -126,14 +127,13 @@ class Stub:
         deltas: list[Json] = [{"role": "assistant", "content": ""}]
         if message["content"]:
             deltas += [{"content": letter} for letter in message["content"]]
-        for index, call in enumerate(message["tool_calls"]):
+        for index, call in enumerate(message.get("tool_calls", ())):
             name, arguments = call["function"]["name"], call["function"]["arguments"]
-            deltas.append(
-                {"tool_calls": [{"id": call["id"], "type": "function", "index": index, "function": {"name": name}}]}
-            )
-            deltas += [{"tool_calls": [{"index": index, "function": {"arguments": part}}]} for part in arguments]
+            head = {"id": call["id"], "type": "function", "index": index, "function": {"name": name}}
+            parts = [head, *({"index": index, "function": {"arguments": part}} for part in arguments)]
+            deltas += [{"content": None, "tool_calls": [part]} for part in parts]
         choices: list[list[Json]] = [[{"index": 0, "delta": delta, "finish_reason": None}] for delta in deltas]
-        choices.append([{"index": 0, "delta": {"content": ""}, "finish_reason": reason}])
+        choices.append([{"index": 0, "delta": {}, "finish_reason": reason}])
         chunks = [{"object": "chat.completion.chunk", "model": self.model, "choices": one} for one in choices]
         if (request.get("stream_options") or {}).get("include_usage"):
             chunks.append({**chunks[0], "choices": [], "usage": self._usage(request)})

@@ -49,6 +49,7 @@ class NotRun(Exception):  # noqa: N818 - likewise
 
 
 def excerpt(value: object) -> str:
-    """`value` as one line of limited length, for an error message."""
-    text = " ".join((value if isinstance(value, str) else repr(value)).split())
+    """`value` as one line of limited length without control characters, for an error message."""
+    line = " ".join((value if isinstance(value, str) else repr(value)).split())
+    text = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in line)
     return text if len(text) <= EXCERPT_LENGTH else f"{text[:EXCERPT_LENGTH]}... ({len(text)} characters)"
