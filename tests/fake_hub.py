@@ -151,7 +151,7 @@ def serve(hub: FakeHub, address: str = "127.0.0.1", port: int = 0) -> Iterator[F
     """Serve `hub` until the block ends; its `url` tells where."""
     server = ThreadingHTTPServer((address, port), type("BoundHandler", (Handler,), {"hub": hub}))
     hub.url = f"http://{address}:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield hub

@@ -78,8 +78,6 @@ import json  # noqa: E402
 import os  # noqa: E402
 import pwd  # noqa: E402
 import shutil  # noqa: E402
-import subprocess  # noqa: E402
-import sys  # noqa: E402
 import urllib.error  # noqa: E402
 import urllib.request  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -90,15 +88,6 @@ MANIFEST = ".vllm-fleet-manifest.json"
 SEEN = ".vllm-fleet-verified.json"
 HEADROOM = 1 << 30
 NOBODY = 65534
-# Run as the service user: print each file below the directory that it cannot open.
-READ_ALL = """
-import os, sys
-def report(error): print(error.filename)
-for folder, _, names in os.walk(sys.argv[1], onerror=report, followlinks=True):
-    for name in names:
-        try: open(os.path.join(folder, name), "rb").close()
-        except OSError: print(os.path.join(folder, name))
-"""
 
 
 def read_json(path):
@@ -145,26 +134,45 @@ def shards_missing(directory):
     return missing
 
 
+def closed_files(directory):
+    """Return what below `directory` this process cannot read."""
+    closed = []
+    for folder, _folders, names in os.walk(str(directory), onerror=lambda error: closed.append(error.filename)):
+        for name in names:
+            path = Path(folder, name)
+            try:
+                path.open("rb").close()
+            except OSError:
+                closed.append(str(path))
+    return closed
+
+
 def unreadable(directory, user):
-    """Return the files below `directory` that `user`, or nobody where there is no such user yet, cannot read."""
+    """Return what below `directory` the user, or nobody where there is no such user yet, cannot read.
+
+    Tried in a process with that user's rights, since modes alone do not tell: directories above and access lists count.
+    """
     try:
         account = pwd.getpwnam(user)
-        identity = {
-            "user": account.pw_uid,
-            "group": account.pw_gid,
-            "extra_groups": os.getgrouplist(user, account.pw_gid),
-        }
+        uid, gid, groups = account.pw_uid, account.pw_gid, os.getgrouplist(user, account.pw_gid)
     except KeyError:
-        identity = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
-    done = subprocess.run(
-        [sys.executable, "-c", READ_ALL, str(directory)],
-        capture_output=True,
-        text=True,
-        cwd="/",
-        check=False,
-        **identity,
-    )
-    return done.stdout.splitlines()
+        uid, gid, groups = NOBODY, NOBODY, []
+    receiver, sender = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups(groups)
+            os.setgid(gid)
+            os.setuid(uid)
+            with os.fdopen(sender, "w") as pipe:
+                json.dump(closed_files(directory), pipe)
+        finally:
+            os._exit(0)
+    os.close(sender)
+    with os.fdopen(receiver) as pipe:
+        answer = pipe.read()
+    os.waitpid(child, 0)
+    return json.loads(answer)
 
 
 def directory_problems(directory, user):

@@ -4,8 +4,8 @@
     fetch_model.py --id Qwen/Qwen2.5-3B-Instruct --revision COMMIT --path DIRECTORY
 
 Every file is checked against the size and hash that the hub has for the commit. The manifest is written last: without
-it a directory is not complete. What an interrupted download left of a file is used by the next. Plain HTTP, not xet: xet's
-transfers can stand still without an error (huggingface_hub#4508) and cannot be resumed by another process.
+it a directory is not complete. What an interrupted download left of a file is used by the next. Plain HTTP, not xet:
+xet's transfers can stand still without an error (huggingface_hub#4508), and no other process can resume them.
 
 Needs huggingface_hub, which comes with vLLM. A token is read from the systemd credential "token".
 """

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 
 
 def parse_pip_settings(text: str) -> dict[str, str]:
-    """Read what ``pip config list`` prints; those of ``pip install`` win over global ones, the environment over both."""
+    """Read what ``pip config list`` prints; ``pip install``'s win over global ones, the environment over both."""
     sections: dict[str, dict[str, str]] = {"global": {}, "install": {}, ":env:": {}}
     for line in text.splitlines():
         name, _, value = line.partition("=")
