@@ -134,7 +134,9 @@ class Stub:
             deltas += [{"content": None, "tool_calls": [part]} for part in parts]
         choices: list[list[Json]] = [[{"index": 0, "delta": delta, "finish_reason": None}] for delta in deltas]
         choices.append([{"index": 0, "delta": {}, "finish_reason": reason}])
-        chunks = [{"object": "chat.completion.chunk", "model": self.model, "choices": one} for one in choices]
+        chunks: list[Json] = [
+            {"object": "chat.completion.chunk", "model": self.model, "choices": one} for one in choices
+        ]
         if (request.get("stream_options") or {}).get("include_usage"):
             chunks.append({**chunks[0], "choices": [], "usage": self._usage(request)})
         return Answer(events=(*(json.dumps(chunk) for chunk in chunks), "[DONE]"))

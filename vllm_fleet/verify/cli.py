@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
+import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -88,8 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("scripts/verify: interrupted; nothing is proved.", file=sys.stderr)
         return COULD_NOT_RUN
     width = Console().width if sys.stdout.isatty() else MAX_WIDTH
-    with contextlib.suppress(BrokenPipeError):  # `scripts/verify | head`
-        print(report if options.json else as_text(verification, width), flush=True)
+    _print(report if options.json else as_text(verification, width))
     return PASSED if verification.passed else FAILED
 
 
@@ -109,6 +110,16 @@ def _progress(endpoints: Sequence[Endpoint], questions: Questions) -> Iterator[L
                 line.update(f"asking {len(endpoints)} servers: {sum(counted.values())} of {total} checks{failed}")
 
         yield listener
+
+
+def _print(text: str) -> None:
+    """Print, whatever the terminal's encoding and whether or not somebody reads to the end (`| head`)."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _write(file: Path, content: bytes) -> None:
