@@ -270,16 +270,22 @@ def test_a_lab_beside_it_changes_nothing_and_leaves_nothing(two: Lab, other: Lab
     assert two.on("lab-1", "hostname") == "lab-1"
 
 
-@pytest.mark.parametrize("moment", [0.5, 1.0])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_up_is_taken_over_and_taken_down(other: Lab, number: signal.Signals, moment: float) -> None:
-    process = subprocess.Popen(
-        [ROOT / "scripts/lab", "up", "lab-1", "lab-2", "lab-3"],
-        env=other.environment,
+def begin_up(lab: Lab, *names: str, **variables: str) -> subprocess.Popen[str]:
+    """Start `scripts/lab up` to be interrupted; a shell that runs the tests in the background ignores SIGINT."""
+    return subprocess.Popen(
+        [ROOT / "scripts/lab", "up", *names],
+        env=lab.environment | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+
+
+@pytest.mark.parametrize("moment", [0.5, 1.0])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_up_is_taken_over_and_taken_down(other: Lab, number: signal.Signals, moment: float) -> None:
+    process = begin_up(other, "lab-1", "lab-2", "lab-3")
     time.sleep(moment)
     process.send_signal(number)
     output, _ = process.communicate(timeout=30)
@@ -294,18 +300,17 @@ def test_an_interrupted_up_is_taken_over_and_taken_down(other: Lab, number: sign
 def test_an_interrupted_image_leaves_no_process_mount_or_directory(other: Lab, number: signal.Signals) -> None:
     cache = Path("/var/tmp", f"{other.prefix}-cache")
     shutil.rmtree(cache, ignore_errors=True)
-    environment = other.environment | {"VLLM_FLEET_CACHE": str(cache)}
+
+    def builders() -> list[list[str]]:
+        return [words for _, words in command_lines() if str(cache) in " ".join(words)]
+
     try:
-        with subprocess.Popen(
-            [ROOT / "scripts/lab", "up"], env=environment, stderr=subprocess.PIPE, text=True
-        ) as process:
+        with begin_up(other, VLLM_FLEET_CACHE=str(cache)) as process:
             until("mmdebstrap unpacks", lambda: list(cache.glob("images/.building-*/root/usr")))
             process.send_signal(number)
-            _, output = process.communicate(timeout=30)
+            output, _ = process.communicate(timeout=30)
         assert "Traceback" not in output, output
-        until(
-            "mmdebstrap has ended", lambda: not [words for _, words in command_lines() if str(cache) in " ".join(words)]
-        )
+        until("mmdebstrap has ended", lambda: not builders())
         assert str(cache) not in Path("/proc/mounts").read_text()
         if number == signal.SIGINT:
             assert list(cache.glob("images/.*")) == []

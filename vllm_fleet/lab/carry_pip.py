@@ -16,15 +16,7 @@ Config = dict[str, dict[str, str]]
 _FILES = ("cert", "client-cert", "constraint", "requirement")
 _PLACES = ("find-links", "index-url", "extra-index-url")
 # Set by the lab itself, or about the machine's own Python.
-_OWN = (
-    "PIP_CACHE_DIR",
-    "PIP_CONFIG_FILE",
-    "PIP_NO_CACHE_DIR",
-    "PIP_REQUIRE_VIRTUALENV",
-    "PIP_TARGET",
-    "PIP_PREFIX",
-    "PIP_USER",
-)
+_OWN = ("cache-dir", "config-file", "no-cache-dir", "prefix", "require-virtualenv", "target", "user")
 _HREF = re.compile(r"""<a\s[^>]*?href\s*=\s*["']([^"']+)["']""", re.IGNORECASE)
 
 
@@ -52,13 +44,14 @@ def read(files: list[Path], environment: Mapping[str, str]) -> Config:
         for section in parser.sections():
             merged.setdefault(section, {}).update(parser.items(section))
     for variable, value in sorted(environment.items()):
-        if variable.startswith("PIP_") and variable not in _OWN and value:
+        if variable.startswith("PIP_") and value:
             option = variable.removeprefix("PIP_").lower().replace("_", "-")
             merged.setdefault("global", {})[option] = value
-    for values in merged.values():
-        for own in _OWN:
-            values.pop(own.removeprefix("PIP_").lower().replace("_", "-"), None)
-    return {section: values for section, values in merged.items() if values}
+    kept = {
+        section: {option: value for option, value in values.items() if option not in _OWN}
+        for section, values in merged.items()
+    }
+    return {section: values for section, values in kept.items() if values}
 
 
 def text(config: Config) -> str:

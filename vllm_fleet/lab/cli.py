@@ -21,7 +21,7 @@ _DESCRIPTION = """\
 Make hosts to deploy to on this very machine: systemd-nspawn containers that boot a plain Debian 12 with a systemd,
 an sshd and an address of their own. Needs root, no Docker, no GPU.
 
-  scripts/lab up                      one host, lab-1 (30 s the first time, then 2 s)
+  scripts/lab up                      one host, lab-1 (half a minute the first time, then 2 s)
   scripts/lab up lab-1 lab-2 lab-3    as many as named; those that are up stay as they are
   scripts/lab exec lab-1 -- nproc     run a command in it
   scripts/lab down                    remove all hosts, their network, keys and files

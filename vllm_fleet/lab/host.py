@@ -7,7 +7,6 @@ import secrets
 import shlex
 import shutil
 import socket
-import subprocess
 import time
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -16,10 +15,11 @@ from vllm_fleet.errors import FleetError
 from vllm_fleet.lab import image, runner, state
 from vllm_fleet.lab.carry import DOWNLOADS, Item, Luggage
 from vllm_fleet.lab.process import run, succeeds
-from vllm_fleet.lab.settings import Settings
+from vllm_fleet.lab.settings import DOWNLOAD_PARTS, Settings
 
 START_SECONDS = 90.0
 REBOOT_PATIENCE = 10.0
+DISCARD_PATIENCE = 5.0  # nothing of it is kept, so it need not take its time
 
 
 def make(settings: Settings, name: str, address: str, base: Path, network: IPv4Network, luggage: Luggage) -> state.Host:
@@ -48,18 +48,13 @@ def start(settings: Settings, host: state.Host) -> None:
     runner.start(machine, command(settings, host), settings.hosts / host.name / "console.log")
 
 
-def stop(settings: Settings, name: str) -> None:
-    """Shut a host down and unmount it; its filesystem stays."""
-    runner.stop(settings.machine(name))
+def discard(settings: Settings, name: str) -> None:
+    """Remove a host, half-made or whole, with everything in it."""
+    runner.stop(settings.machine(name), DISCARD_PATIENCE)
     root = settings.hosts / name / "root"
     while os.path.ismount(root):
         if not succeeds(["umount", str(root)]):
             run(["umount", "--lazy", str(root)])
-
-
-def discard(settings: Settings, name: str) -> None:
-    """Remove a host, half-made or whole, with everything in it."""
-    stop(settings, name)
     # Without its notes an interrupted removal leaves something half-made, which the next `up` or `down` clears.
     (settings.hosts / name / "host.json").unlink(missing_ok=True)
     if (settings.hosts / name).exists():
@@ -122,11 +117,9 @@ def wait(settings: Settings, host: state.Host) -> None:
         FleetError: it ended, or does not answer in time; the message says where its console log is.
     """
     machine = settings.machine(host.name)
-    log = (
-        f"journalctl -u {runner.unit(machine)}"
-        if runner.systemd_is_init()
-        else f"cat {settings.hosts / host.name / 'console.log'}"
-    )
+    log = f"cat {settings.hosts / host.name / 'console.log'}"
+    if runner.systemd_is_init():
+        log = f"journalctl -u {runner.unit(machine)}"
     begin = time.monotonic()
     while not answers(host):
         if time.monotonic() - begin > 3 and not runner.is_running(machine):
@@ -154,24 +147,21 @@ def ssh_command(settings: Settings, host: state.Host) -> list[str]:
 
 def remote(settings: Settings, host: state.Host, words: list[str]) -> str:
     """Return what a short command prints in a host, "" if it fails or the host does not answer."""
-    done = subprocess.run(
-        [*ssh_command(settings, host), "-o", "ConnectTimeout=2", shlex.join(words)],
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
-    return done.stdout if done.returncode == 0 else ""
+    options = ["-n", "-o", "ConnectTimeout=2", "-o", "ServerAliveInterval=5"]
+    try:
+        return run([*ssh_command(settings, host), *options, shlex.join(words)])
+    except FleetError:
+        return ""
 
 
-def boot_id(settings: Settings, host: state.Host) -> str:
+def boot_time(settings: Settings, host: state.Host) -> str:
     """Return what changes with every boot of the host, "" if it does not answer."""
     return remote(settings, host, ["systemctl", "show", "--property=UserspaceTimestampMonotonic"]).strip()
 
 
 def ensure_key(settings: Settings) -> None:
     """Make the key pair that opens all hosts of the lab."""
-    if not settings.key.exists():
+    if not settings.key.with_suffix(".pub").exists():
         settings.directory.mkdir(parents=True, exist_ok=True)
         settings.directory.chmod(0o700)
         _generate_key(settings.key, f"{settings.prefix} lab of vllm-fleet")
@@ -196,11 +186,10 @@ def _configure(settings: Settings, host: state.Host, network: IPv4Network, lugga
     """Write what makes this host itself, and what it takes over from the machine."""
     root = settings.hosts / host.name / "root"
     address = f"Address={host.address}/{network.prefixlen}\nGateway={network[1]}\nIPv6AcceptRA=no\n"
+    names = f"127.0.0.1 localhost\n127.0.1.1 {host.name}\n::1 localhost ip6-localhost ip6-loopback\n"
     own = {
         Path("/etc/hostname"): f"{host.name}\n",
-        Path(
-            "/etc/hosts"
-        ): f"127.0.0.1 localhost\n127.0.1.1 {host.name}\n::1 localhost ip6-localhost ip6-loopback\n{luggage.names}",
+        Path("/etc/hosts"): names + luggage.names,
         Path("/etc/machine-id"): f"{host.machine_id}\n",
         Path("/etc/systemd/network/10-host0.network"): f"[Match]\nName=host0\n\n[Network]\n{address}",
         Path("/root/.ssh/authorized_keys"): settings.key.with_suffix(".pub").read_text(),
@@ -213,7 +202,7 @@ def _configure(settings: Settings, host: state.Host, network: IPv4Network, lugga
         target.write_bytes(item.content)
     (root / "root/.ssh").chmod(0o700)
     _generate_key(root / "etc/ssh/ssh_host_ed25519_key", f"root@{host.name}")
-    for part in ("uv", "pip", "apt"):
+    for part in DOWNLOAD_PARTS:
         (settings.downloads / part).mkdir(parents=True, exist_ok=True)
     for package in (settings.downloads / "apt").glob("*.deb"):
         (root / "var/cache/apt/archives" / package.name).symlink_to(DOWNLOADS / "apt" / package.name)

@@ -119,7 +119,6 @@ def ensure(settings: Settings, detail: Callable[[str], None]) -> Path:
         if image.is_dir():  # made by another lab in the meantime
             return image
         settings.images.mkdir(parents=True, exist_ok=True)
-        _remove_unfinished(settings.images)
         remove_unused(settings, keep=image)
         building_place = Path(tempfile.mkdtemp(prefix=".building-", dir=settings.images))
         target = building_place / "root"
@@ -131,13 +130,18 @@ def ensure(settings: Settings, detail: Callable[[str], None]) -> Path:
     return image
 
 
-def remove_unused(settings: Settings, keep: Path | None = None) -> None:
-    """Remove images that neither a host's notes nor a mount refer to; the current one is kept."""
+def remove_unused(settings: Settings, keep: Path | None = None) -> list[Path]:
+    """Remove images that neither a host's notes nor a mount refer to; returns those in use. Needs the lock "image"."""
+    _remove_unfinished(settings.images)
     mounts = Path("/proc/mounts").read_text()
     notes = "".join(file.read_text() for file in settings.state.glob("*/hosts/*/host.json"))
+    used = []
     for image in settings.images.glob(f"{carry_apt.SUITE}-*"):
-        if image != keep and str(image) not in mounts and str(image) not in notes:
+        if image == keep or str(image) in mounts or str(image) in notes:
+            used.append(image)
+        else:
             shutil.rmtree(image)
+    return used
 
 
 def _remove_unfinished(images: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zlib
 from ipaddress import IPv4Network
 from pathlib import Path
 
 from vllm_fleet.errors import FleetError
-from vllm_fleet.lab import state
+from vllm_fleet.lab import runner, state
 from vllm_fleet.lab.lock import locked
 from vllm_fleet.lab.process import run, succeeds
 from vllm_fleet.lab.settings import RUN_DIRECTORY, Settings
@@ -86,6 +87,7 @@ def ensure(settings: Settings) -> IPv4Network:
                 subnet = choose(settings.prefix, in_use)
                 state.write_network(settings, subnet)
             _register(settings)
+            _remove_table(settings)
             _add_bridge(settings, subnet)
         _forward()
         _masquerade(settings, subnet)
@@ -99,15 +101,12 @@ def remove(settings: Settings) -> None:
             return
         if is_up(settings):
             run(["ip", "link", "delete", settings.bridge])
-        if succeeds(["nft", "list", "table", "ip", settings.table]):
-            run(["nft", "delete", "table", "ip", settings.table])
+        _remove_table(settings)
         (NETWORKD / f"10-{settings.bridge}.network").unlink(missing_ok=True)
         (LABS / settings.prefix).unlink(missing_ok=True)
-        if not any(LABS.iterdir()):
+        if not [path for path in LABS.iterdir() if not path.name.startswith(".")]:
             _restore_forward()
-            FORWARD_BEFORE.unlink(missing_ok=True)
-            LABS.rmdir()
-            RUN_DIRECTORY.rmdir()
+            shutil.rmtree(RUN_DIRECTORY)
 
 
 def _owner(settings: Settings) -> str:
@@ -129,7 +128,7 @@ def _register(settings: Settings) -> None:
 
 def _add_bridge(settings: Settings, subnet: IPv4Network) -> None:
     """Claim the bridge's name and give it the subnet's first address."""
-    if NETWORKD.parent.is_dir():
+    if runner.systemd_is_init():
         # systemd-networkd with a catch-all file would take the address away.
         unmanaged = f"[Match]\nName={settings.bridge}\n\n[Link]\nUnmanaged=yes\n"
         state.write_atomically(NETWORKD / f"10-{settings.bridge}.network", unmanaged)
@@ -156,6 +155,12 @@ table ip {settings.table} {{
 }}
 """
     run(["nft", "-f", "-"], stdin=rules)
+
+
+def _remove_table(settings: Settings) -> None:
+    """Remove the lab's nftables table, if there is one."""
+    if succeeds(["nft", "list", "table", "ip", settings.table]):
+        run(["nft", "delete", "table", "ip", settings.table])
 
 
 def _forward() -> None:

@@ -14,7 +14,7 @@ from vllm_fleet.errors import FleetError
 from vllm_fleet.lab import carry, firewall, host, image, network, preflight, runner, state
 from vllm_fleet.lab.lock import locked
 from vllm_fleet.lab.progress import say, step
-from vllm_fleet.lab.settings import Settings, check_host_name, is_root
+from vllm_fleet.lab.settings import DOWNLOAD_PARTS, Settings, check_host_name, is_root
 
 DEFAULT_HOST = "lab-1"
 REBOOT_SECONDS = 120.0
@@ -80,10 +80,10 @@ def down(settings: Settings, names: list[str]) -> None:
         if unknown := sorted(set(names) - set(existing)):
             has = ", ".join(sorted(existing)) or "none"
             raise FleetError(f"The lab '{settings.prefix}' has no host {', '.join(unknown)}; it has: {has}.")
-        for name in names or existing:
+        for name in sorted(set(names) or existing):
             with step(f"removing {name}"):
                 host.discard(settings, name)
-        if names and len(names) < len(existing):
+        if names and set(names) != set(existing):
             host.write_known_hosts(settings)
             return
         firewall.close_for(settings)
@@ -96,20 +96,19 @@ def down(settings: Settings, names: list[str]) -> None:
 
 
 def purge(settings: Settings) -> None:
-    """Remove base images and downloads that no other lab uses.
+    """Remove base images and downloads.
 
     Raises:
         FleetError: another lab uses them.
     """
     with locked("image"):
-        for other in sorted(path.parts[-3] for path in settings.state.glob("*/hosts/*")):
-            raise FleetError(
-                f"The caches in {settings.cache} are in use by another lab. Run: scripts/lab --prefix {other} down"
-            )
-        for directory in (settings.images, settings.downloads):
-            if directory.is_dir():
-                shutil.rmtree(directory)
-        with suppress(OSError):
+        if image.remove_unused(settings):
+            raise FleetError(f"The caches in {settings.cache} are in use by another lab. Take it down first.")
+        for part in DOWNLOAD_PARTS:
+            shutil.rmtree(settings.downloads / part, ignore_errors=True)
+        with suppress(OSError):  # somebody else's files are there
+            settings.downloads.rmdir()
+            settings.images.rmdir()
             settings.cache.rmdir()
 
 
@@ -146,13 +145,13 @@ def reboot(settings: Settings, name: str) -> None:
         FleetError: it does not come back.
     """
     one = find(settings, name)
-    before = host.boot_id(settings, one)
+    before = host.boot_time(settings, one)
     if not before:
         raise FleetError(f"{name} does not answer. Run: {settings.command(f'up {name}')}")
     with step(f"rebooting {name}"):
         host.remote(settings, one, ["systemctl", "reboot"])
         deadline = time.monotonic() + REBOOT_SECONDS
-        while host.boot_id(settings, one) in ("", before):
+        while host.boot_time(settings, one) in ("", before):
             if time.monotonic() > deadline:
                 raise FleetError(
                     f"{name} did not come back within {REBOOT_SECONDS:.0f} s. Run: {settings.command(f'up {name}')}"
@@ -173,9 +172,9 @@ def require_root(settings: Settings) -> None:
 @contextmanager
 def _lab(settings: Settings) -> Iterator[None]:
     """Be the only one to change this lab."""
-    with locked(
-        settings.prefix, lambda: say(f"waiting for another scripts/lab that works on the lab '{settings.prefix}'")
-    ):
+    waiting = f"waiting for another scripts/lab that works on the lab '{settings.prefix}'"
+    with locked(f"of-{settings.prefix}", lambda: say(waiting)):
+        state.check_directory(settings)
         yield
 
 

@@ -45,7 +45,8 @@ def start(machine: str, command: list[str], log: Path) -> None:
             *("Delegate=yes", "KillMode=mixed", "TasksMax=16384", f"TimeoutStopSec={STOP_SECONDS:.0f}"),
             *(f"RestartForceExitStatus={REBOOT}", f"SuccessExitStatus={REBOOT}"),
         )
-        options = [f"--property={value}" for value in properties]
+        options = [f"--description=Lab host {machine} of vllm-fleet"]
+        options += [f"--property={value}" for value in properties]
         options += [f"--setenv={name}={value}" for name, value in ENVIRONMENT.items()]
         run(["systemd-run", "--quiet", "--collect", f"--unit={unit(machine)}", *options, *command])
         return
@@ -69,16 +70,18 @@ def is_running(machine: str) -> bool:
     return bool(_supervisors(machine))
 
 
-def stop(machine: str) -> None:
-    """Shut a host down, or kill it after half a minute; what a killed systemd-nspawn left is taken away, too.
+def stop(machine: str, patience: float = STOP_SECONDS) -> None:
+    """Shut a host down, or kill it after `patience` seconds; what a killed systemd-nspawn left is taken away, too.
 
     Raises:
         FleetError: it cannot even be killed.
     """
     if systemd_is_init():
-        succeeds(["systemctl", "stop", unit(machine)], timeout=STOP_SECONDS + 15)
+        if not succeeds(["systemctl", "stop", unit(machine)], timeout=patience):
+            succeeds(["systemctl", "kill", "--signal=KILL", unit(machine)])
+            succeeds(["systemctl", "stop", unit(machine)])
     else:
-        _stop_supervisor(machine)
+        _stop_supervisor(machine, patience)
         cgroups.remove(machine)
     succeeds(["ip", "link", "delete", f"vb-{machine}"])
     # systemd-nspawn removes this only where /run is a tmpfs.
@@ -91,10 +94,10 @@ def stop(machine: str) -> None:
             Path(directory).rmdir()
 
 
-def _stop_supervisor(machine: str) -> None:
+def _stop_supervisor(machine: str, patience: float) -> None:
     """Ask the supervisor to end its host; insist after a while."""
-    for number, patience in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, 5.0)):
-        deadline = time.monotonic() + patience
+    for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, 5.0)):
+        deadline = time.monotonic() + seconds
         for process in _supervisors(machine):
             with suppress(ProcessLookupError):
                 os.kill(process, number)
@@ -110,8 +113,11 @@ def _stop_supervisor(machine: str) -> None:
 def _supervisors(machine: str) -> list[int]:
     """Return the supervisors of a host: more than one only after something went wrong."""
     found = []
+    here = Path("/proc/self/ns/pid").readlink()
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
+            if (process / "ns/pid").readlink() != here:  # of a lab inside a container on this machine
+                continue
             words = (process / "cmdline").read_bytes().split(b"\0")
             state = (process / "stat").read_text().rpartition(")")[2].split()[0]
             if words[1:4] == [b"-m", b"vllm_fleet.lab.supervise", machine.encode()] and state != "Z":

@@ -13,6 +13,7 @@ from vllm_fleet.errors import FleetError
 DEFAULT_PREFIX = "fleet"
 DEFAULT_STATE = Path("/var/lib/vllm-fleet-lab")
 DEFAULT_CACHE = Path("/var/cache/vllm-fleet")
+DOWNLOAD_PARTS = ("uv", "pip", "apt")
 RUN_DIRECTORY = Path("/run/vllm-fleet-lab")
 
 # A network interface name has at most 15 characters; the bridge is called "<prefix>-br".
@@ -76,17 +77,12 @@ class Settings:
 
     def command(self, words: str) -> str:
         """Return the command line that does something with this lab, for messages."""
-        return (
-            f"scripts/lab {words}" if self.prefix == DEFAULT_PREFIX else f"scripts/lab --prefix {self.prefix} {words}"
-        )
+        option = "" if self.prefix == DEFAULT_PREFIX else f"--prefix {self.prefix} "
+        return f"scripts/lab {option}{words}"
 
     def machine(self, host: str) -> str:
         """Name of a host among everything that runs on this machine."""
         return f"{self.prefix}-{host}"
-
-    def interface(self, host: str) -> str:
-        """Name systemd-nspawn gives to this machine's end of a host's cable (an alternative name where it is long)."""
-        return f"vb-{self.machine(host)}"
 
 
 def from_environment(environment: Mapping[str, str], prefix: str | None = None) -> Settings:
@@ -103,8 +99,8 @@ def from_environment(environment: Mapping[str, str], prefix: str | None = None) 
         )
     return Settings(
         prefix=name,
-        state=Path(environment.get("VLLM_FLEET_LAB_STATE") or DEFAULT_STATE),
-        cache=Path(environment.get("VLLM_FLEET_CACHE") or DEFAULT_CACHE),
+        state=Path(environment.get("VLLM_FLEET_LAB_STATE") or DEFAULT_STATE).absolute(),
+        cache=Path(environment.get("VLLM_FLEET_CACHE") or DEFAULT_CACHE).absolute(),
     )
 
 

@@ -40,6 +40,21 @@ def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
     temporary.replace(path)
 
 
+def check_directory(settings: Settings) -> None:
+    """Refuse a state directory that holds something else: `down` would remove it.
+
+    Raises:
+        FleetError: it does.
+    """
+    directory = settings.directory
+    entries = [path.name for path in directory.glob("[!.]*")]
+    if entries and "network" not in entries:
+        raise FleetError(
+            f"{directory} is no lab's directory, it holds {entries[0]}. "
+            "Use another --prefix, or name another place with VLLM_FLEET_LAB_STATE."
+        )
+
+
 def read_network(settings: Settings) -> IPv4Network | None:
     """Return the lab's subnet, None if it has none yet.
 

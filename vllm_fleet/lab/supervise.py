@@ -35,6 +35,8 @@ def supervise(machine: str, command: list[str]) -> int:
         succeeds(["ip", "link", "delete", f"vb-{machine}"])
         cgroups.create(machine)
         child = subprocess.Popen(command, preexec_fn=lambda: cgroups.enter(machine))
+        if stopping:  # the signal came before there was anything to pass it on to
+            child.send_signal(signal.SIGTERM)
         status = child.wait()
         cgroups.remove(machine)
     return status

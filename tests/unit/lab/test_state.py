@@ -126,3 +126,10 @@ def test_a_lock_is_free_again_when_its_holder_is_killed(tmp_path: Path, monkeypa
         with lock.locked("x", waiting):
             assert waited
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_of_somebody_else_is_not_taken_for_a_lab(lab_settings: settings.Settings) -> None:
+    (lab_settings.hosts / "precious").mkdir(parents=True)
+    with pytest.raises(FleetError, match="is no lab's directory"):
+        state.check_directory(lab_settings)
+    assert (lab_settings.hosts / "precious").is_dir()
