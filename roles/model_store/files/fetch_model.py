@@ -174,8 +174,10 @@ def check_room(directory: Path, files: Iterable[RemoteFile]) -> None:
         )
 
 
-def fetch_file(directory: Path, remote: RemoteFile, url: str, headers: Mapping[str, str], stop: threading.Event) -> str:
-    """Bring one file below `directory` and return its SHA-256; continues what an earlier download left.
+def fetch_file(
+    directory: Path, remote: RemoteFile, url: str, headers: Mapping[str, str], stop: threading.Event
+) -> tuple[str, bool]:
+    """Bring one file below `directory`, continuing an earlier download. Return its SHA-256 and whether it was fetched.
 
     Raises:
         FetchError: the hub's copy itself does not have the hash that the hub gives for it.
@@ -184,7 +186,7 @@ def fetch_file(directory: Path, remote: RemoteFile, url: str, headers: Mapping[s
 
     target = directory / remote.path
     if digest := matches(target, remote):
-        return digest
+        return digest, False
     part = directory / PARTIAL / hashlib.sha256(f"{remote.path} {remote.blob}".encode()).hexdigest()[:32]
     for _attempt in range(2):  # the second time from the start, in case what an earlier download left was damaged
         if stop.is_set():
@@ -197,7 +199,7 @@ def fetch_file(directory: Path, remote: RemoteFile, url: str, headers: Mapping[s
         if digest := matches(part, remote):
             target.parent.mkdir(parents=True, exist_ok=True)
             part.replace(target)
-            return digest
+            return digest, True
         part.unlink()
     raise FetchError(
         f"{remote.path} has another content than the hub's own hash of it, twice: {remote.sha256 or remote.blob} was "
@@ -228,8 +230,8 @@ def watch(stop: threading.Event, directory: Path, files: list[RemoteFile]) -> No
 
 def fetch_all(
     directory: Path, files: list[RemoteFile], urls: Mapping[str, str], headers: Mapping[str, str], at_once: int
-) -> dict[str, str]:
-    """Bring all files, the largest first, and return their SHA-256 by path.
+) -> dict[str, tuple[str, bool]]:
+    """Bring all files, the largest first. Return for each path its SHA-256 and whether it was fetched.
 
     Raises:
         Exception: the first error of any file; the others are stopped before their next file.
@@ -280,24 +282,25 @@ def fetch(arguments: argparse.Namespace, token: str | None) -> str:
             for file in files
         }
         headers = {**build_hf_headers(token=token or False), "Accept-Encoding": "identity"}
-        digests = fetch_all(directory, files, urls, headers, arguments.at_once)
+        results = fetch_all(directory, files, urls, headers, arguments.at_once)
     except FetchError:
         raise
     except Exception as error:
         raise FetchError(explain(error, arguments.id, arguments.revision, api.endpoint, token)) from error
     shutil.rmtree(directory / PARTIAL)
-    for name in set(before.get("files", {})) - set(digests):
+    for name in set(before.get("files", {})) - set(results):
         (directory / name).unlink(missing_ok=True)
     manifest = {
         "id": arguments.id,
         "revision": arguments.revision,
         "commit": info.sha,
-        "files": {file.path: {"size": file.size, "sha256": digests[file.path]} for file in files},
+        "files": {file.path: {"size": file.size, "sha256": results[file.path][0]} for file in files},
     }
-    write_whole(directory / SEEN, seen(directory, digests))
+    write_whole(directory / SEEN, seen(directory, results))
     write_whole(directory / MANIFEST, manifest)
     total = sum(file.size for file in files) / 1e9
-    kept = "is as the hub has it" if before == manifest else "fetched and verified"
+    untouched = before == manifest and not any(fetched for _digest, fetched in results.values())
+    kept = "is as the hub has it" if untouched else "fetched and verified"
     return f"{arguments.id} at {info.sha} {kept}: {len(files)} files, {total:.2f} GB"
 
 
