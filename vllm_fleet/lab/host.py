@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shlex
 import shutil
@@ -20,6 +21,8 @@ from vllm_fleet.lab.settings import DOWNLOAD_PARTS, Settings
 START_SECONDS = 90.0
 REBOOT_PATIENCE = 10.0
 DISCARD_PATIENCE = 5.0  # nothing of it is kept, so it need not take its time
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def make(settings: Settings, name: str, address: str, base: Path, network: IPv4Network, luggage: Luggage) -> state.Host:
@@ -45,7 +48,9 @@ def start(settings: Settings, host: state.Host) -> None:
     machine = settings.machine(host.name)
     runner.stop(machine)
     mount(settings, host)
-    runner.start(machine, command(settings, host), settings.hosts / host.name / "console.log")
+    for part in DOWNLOAD_PARTS:
+        (settings.downloads / part).mkdir(parents=True, exist_ok=True)
+    runner.start(machine, command(settings, host), console_log(settings, host))
 
 
 def discard(settings: Settings, name: str) -> None:
@@ -81,10 +86,16 @@ def command(settings: Settings, host: state.Host) -> list[str]:
         *("--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=read-only"),
         "--kill-signal=SIGRTMIN+3",  # a clean shutdown, as --boot would set it
         "--system-call-filter=bpf",  # DevicePolicy= and IPAddressDeny= of units inside need it on cgroup v2
-        f"--bind={settings.downloads}:{DOWNLOADS}",
+        # Not as a whole: what services of the host cache beside it is its own.
+        *(f"--bind={settings.downloads / part}:{DOWNLOADS / part}" for part in DOWNLOAD_PARTS),
         *(f"--bind-ro={path}" for path in host.binds if Path(path).is_dir()),
         image.INIT,
     ]
+
+
+def console_log(settings: Settings, host: state.Host) -> Path:
+    """Return where a host's console goes if this machine has no journal."""
+    return settings.hosts / host.name / "console.log"
 
 
 def answers(host: state.Host, timeout: float = 1) -> bool:
@@ -117,17 +128,16 @@ def wait(settings: Settings, host: state.Host) -> None:
         FleetError: it ended, or does not answer in time; the message says where its console log is.
     """
     machine = settings.machine(host.name)
-    log = f"cat {settings.hosts / host.name / 'console.log'}"
-    if runner.systemd_is_init():
-        log = f"journalctl -u {runner.unit(machine)}"
+    log = runner.log_command(machine, console_log(settings, host))
     begin = time.monotonic()
     while not answers(host):
         if time.monotonic() - begin > 3 and not runner.is_running(machine):
-            raise FleetError(f"The lab host {host.name} ended while starting. Its console says why: {log}")
+            last = (_COLOUR.sub("", run(log)).strip().splitlines() or ["it printed nothing"])[-1].strip()
+            raise FleetError(f"The lab host {host.name} ended while starting ({last}). All of it: {shlex.join(log)}")
         if time.monotonic() - begin > START_SECONDS:
             raise FleetError(
                 f"The lab host {host.name} ({host.address}) does not answer ssh after {START_SECONDS:.0f} s. "
-                f"Its console may say why: {log}"
+                f"Its console may say why: {shlex.join(log)}"
             )
         time.sleep(0.1)
 
@@ -202,7 +212,5 @@ def _configure(settings: Settings, host: state.Host, network: IPv4Network, lugga
         target.write_bytes(item.content)
     (root / "root/.ssh").chmod(0o700)
     _generate_key(root / "etc/ssh/ssh_host_ed25519_key", f"root@{host.name}")
-    for part in DOWNLOAD_PARTS:
-        (settings.downloads / part).mkdir(parents=True, exist_ok=True)
     for package in (settings.downloads / "apt").glob("*.deb"):
         (root / "var/cache/apt/archives" / package.name).symlink_to(DOWNLOADS / "apt" / package.name)

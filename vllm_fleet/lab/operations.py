@@ -42,6 +42,8 @@ def up(settings: Settings, names: list[str]) -> list[state.Host]:
         wanted = names or list(known) or [DEFAULT_HOST]
         _clear_unfinished(settings)
         missing = [name for name in dict.fromkeys(wanted) if name not in known]
+        if missing:
+            preflight.check_space(settings)
         base = _image(settings) if missing else None
         subnet = network.ensure(settings)
         for chain in firewall.open_for(settings):

@@ -21,6 +21,8 @@ PROGRAMS = {
     "ssh-keygen": "openssh-client",
 }
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+# What the base image and a bare host take; what is installed on it then comes on top.
+SPACE = 2**30
 MACHINE_ID = Path("/etc/machine-id")
 
 _NAMESPACES = "unshare --mount --net --pid --fork --mount-proc true"
@@ -83,6 +85,26 @@ def check(settings: Settings) -> None:
         raise FleetError("\n".join(map(str, found)))
 
 
+def check_space(settings: Settings) -> None:
+    """Raise if there is no room for another host.
+
+    Raises:
+        FleetError: a directory has less than SPACE left.
+    """
+    for directory, variable in ((settings.state, "VLLM_FLEET_LAB_STATE"), (settings.cache, "VLLM_FLEET_CACHE")):
+        there = _existing(directory)
+        if (free := shutil.disk_usage(there).free) < SPACE:
+            raise FleetError(
+                f"{there} has {free / 2**30:.1f} GiB left, too little for a lab host. "
+                f"Make room there, or name a directory on another disk with {variable}."
+            )
+
+
+def _existing(directory: Path) -> Path:
+    """The directory, or the nearest one above it that exists."""
+    return next(path for path in (directory, *directory.parents) if path.exists())
+
+
 def _kernel(*, rehearse: bool) -> list[Finding]:
     """Try namespaces, overlayfs, a bridge and nftables; without the packages only namespaces can be tried."""
     advice = (
@@ -104,9 +126,7 @@ def _kernel(*, rehearse: bool) -> list[Finding]:
 
 def _state_directory(state: Path) -> list[Finding]:
     """Try whether the state directory's filesystem can hold an overlay's upper directory."""
-    parent = state
-    while not parent.exists():
-        parent = parent.parent
+    parent = _existing(state)
     with tempfile.TemporaryDirectory(prefix=".vllm-fleet-", dir=parent) as directory:
         for part in ("lower", "upper", "work", "root"):
             Path(directory, part).mkdir()

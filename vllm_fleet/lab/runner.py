@@ -31,6 +31,13 @@ def unit(machine: str) -> str:
     return f"vllm-fleet-lab-{machine}.service"
 
 
+def log_command(machine: str, log: Path) -> list[str]:
+    """Return the command that prints what a host's console has shown; `log` as for `start`."""
+    if systemd_is_init():
+        return ["journalctl", "--no-pager", "--output=cat", "--lines=200", f"--unit={unit(machine)}"]
+    return ["cat", str(log)]
+
+
 def start(machine: str, command: list[str], log: Path) -> None:
     """Start a host that is not running.
 

@@ -52,7 +52,7 @@ class Settings:
 
     @property
     def downloads(self) -> Path:
-        """Downloaded packages, the one directory that every host of every lab can write to."""
+        """Downloaded packages by DOWNLOAD_PARTS, which every host of every lab can write to."""
         return self.cache / "downloads"
 
     @property

@@ -133,3 +133,12 @@ def test_a_directory_of_somebody_else_is_not_taken_for_a_lab(lab_settings: setti
     with pytest.raises(FleetError, match="is no lab's directory"):
         state.check_directory(lab_settings)
     assert (lab_settings.hosts / "precious").is_dir()
+
+
+def test_a_full_disk_is_named_before_anything_is_made(
+    lab_settings: settings.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = preflight.shutil.disk_usage("/")._replace(free=200 * 2**20)
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(FleetError, match=r"has 0\.2 GiB left.*VLLM_FLEET_LAB_STATE"):
+        preflight.check_space(lab_settings)
