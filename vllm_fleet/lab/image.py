@@ -20,21 +20,9 @@ from vllm_fleet.lab.settings import Settings
 # What a bare-metal Debian server has after installation, so that what the roles need beyond it has to be installed by
 # the roles. No kernel, no boot loader.
 PACKAGES = (
-    *(
-        "apt-utils",
-        "bzip2",
-        "ca-certificates",
-        "cron",
-        "dbus",
-        "file",
-        "init",
-        "iproute2",
-        "iputils-ping",
-        "kmod",
-        "less",
-    ),
-    *("libpam-systemd", "locales", "logrotate", "lsof", "netbase", "openssh-server", "pciutils", "procps", "python3"),
-    *("python3-apt", "sudo", "systemd", "systemd-sysv", "tzdata", "udev", "wget", "xz-utils"),
+    *("apt-utils", "bzip2", "ca-certificates", "cron", "dbus", "file", "init", "iproute2", "iputils-ping", "kmod"),
+    *("less", "libpam-systemd", "locales", "logrotate", "lsof", "netbase", "openssh-server", "pciutils", "procps"),
+    *("python3", "python3-apt", "sudo", "systemd", "systemd-sysv", "tzdata", "udev", "wget", "xz-utils"),
 )
 INIT = "/usr/lib/vllm-fleet-lab/init"
 
@@ -50,16 +38,18 @@ exec /lib/systemd/systemd
 # Downloaded packages go to the directory all hosts share. apt's own cache cannot lie there: it has one lock.
 KEEP_PACKAGES = "/usr/lib/vllm-fleet-lab/keep-packages"
 _KEEP_PACKAGES_SCRIPT = f"""#!/bin/sh
+id=$(cat /etc/machine-id)
 for package in /var/cache/apt/archives/*.deb; do
     kept={DOWNLOADS}/apt/${{package##*/}}
     if [ -f "$package" ] && [ ! -L "$package" ] && [ ! -e "$kept" ]; then
-        cp "$package" "$kept.$(hostname)" && mv "$kept.$(hostname)" "$kept"
+        cp "$package" "$kept.$id" && mv "$kept.$id" "$kept"
     fi
 done
 exit 0
 """
-# The cable to the lab's bridge; its address is written for each host.
+# systemd-networkd configures the cable to the lab's bridge, by a file that each host gets for itself.
 _CUSTOMIZE = f"""
+set -e
 rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/hostname "$1"/etc/resolv.conf
 mkdir -p "$1{Path(INIT).parent}"
 cat > "$1{INIT}" <<'EOF'
