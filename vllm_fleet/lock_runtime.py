@@ -6,10 +6,12 @@ Each lock names every package with its version and the hashes of all its files, 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,18 +30,20 @@ class Lock:
         name: stem of its input and of the lock.
         below: first minor version of Python 3 it is not for.
         overrides: whether a file of overrides stands beside its input.
+        exact: packages of which no other build of the version will do, such as one "+cpu" that a mirror offers.
         find_links: whether files may come from pip's find-links, where torch's CPU build may lie.
     """
 
     name: str
     below: int
     overrides: bool = False
+    exact: tuple[str, ...] = ()
     find_links: bool = False
 
 
 ALL = (
     Lock("uv", below=15),
-    Lock("cuda", below=15),
+    Lock("cuda", below=15, exact=("torch", "torchaudio", "torchvision")),
     # The hash of torch's CPU build is that of its file for one Python, the one of Debian 12.
     Lock("cpu", below=12, overrides=True, find_links=True),
 )
@@ -57,6 +61,13 @@ def without_platform(text: str, platform: str) -> str:
             line = requirement + marker + (" \\" if line.endswith(" \\") else "")
         lines.append(line)
     return "\n".join(lines) + "\n"
+
+
+def with_exact(text: str, packages: Iterable[str]) -> str:
+    """Pin `packages` with ===, which accepts no local version; == accepts 2.13.0+cpu for 2.13.0."""
+    for package in packages:
+        text = re.sub(rf"(?m)^{package}==(?=\d)", f"{package}===", text)
+    return text
 
 
 def compile_lock(lock: Lock, uv: str) -> None:
@@ -86,7 +97,9 @@ def compile_lock(lock: Lock, uv: str) -> None:
         if subprocess.run(command, cwd=work, env=environment).returncode:
             raise FleetError(f"uv cannot resolve {LOCKS / lock.name}.in; its reason stands above.")
         text = (work / f"{lock.name}.txt").read_text(encoding="utf-8")
-        (LOCKS / f"{lock.name}.txt").write_text(without_platform(text, platform), encoding="utf-8")
+        (LOCKS / f"{lock.name}.txt").write_text(
+            with_exact(without_platform(text, platform), lock.exact), encoding="utf-8"
+        )
 
 
 def main() -> int:

@@ -7,7 +7,7 @@ DOCUMENTATION = r"""
 module: systemd_job
 short_description: Run a long command as a transient systemd unit and tell how far it is
 description:
-  - Starts the command unless it runs already, looks at it and returns at once. Meant to be repeated with C(until)
+  - Starts the command unless it runs already, and returns within seconds. Meant to be repeated with C(until)
     the result is C(finished).
   - The command goes on when the run that started it is interrupted. The next run finds it by its name and waits for it.
   - What the command prints is in the journal; its last line is the progress this module reports.
@@ -83,11 +83,13 @@ msg:
 import fnmatch  # noqa: E402
 import os  # noqa: E402
 import shutil  # noqa: E402
+import time  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 
 DIRECTORY = Path("/run/vllm-fleet/jobs")
+SHORT_SECONDS = 3  # a command that ends sooner needs no second look
 SHOWN = [
     "LoadState",
     "ActiveState",
@@ -196,7 +198,7 @@ class Job:
             write_private(self.directory / name, str(value))
             properties.append(f"LoadCredential={name}:{self.directory}/{name}")
         self.run(
-            *("systemd-run", "--quiet", "--no-block", "--unit=" + self.unit, "--description=" + params["description"]),
+            *("systemd-run", "--quiet", "--unit=" + self.unit, "--description=" + params["description"]),
             *("--property=" + text for text in properties),
             "--",
             *params["argv"],
@@ -225,7 +227,12 @@ def main():
     if state == "none" or (state == "failed" and not job.awaited()):
         job.forget()
         job.start()
-        module.exit_json(changed=True, finished=False, msg="started")
+        deadline = time.monotonic() + SHORT_SECONDS
+        state = "running"
+        while state == "running" and time.monotonic() < deadline:
+            time.sleep(0.2)
+            properties = job.show()
+            state = state_of(properties)
     invocation = properties["InvocationID"]
     if state == "running":
         job.wait()

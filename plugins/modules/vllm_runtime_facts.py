@@ -102,6 +102,10 @@ pending:
   returned: always
   type: list
   elements: str
+installed:
+  description: Whether the release itself is there and works.
+  returned: always
+  type: bool
 missing_packages:
   description: Packages of the platform that are not installed.
   returned: always
@@ -218,14 +222,16 @@ def user_problems(user):
 
 
 def python_problems(release, python, run):
-    """Return a sentence if the interpreter `python` (a path) exists and is of a version the lock is not for."""
-    if not python.startswith("/") or not Path(python).exists():
-        return []
-    version = run([python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"])
+    """Return a sentence if `python` (a path or a version) is of a version the lock is not for."""
+    if python.startswith("/") and not Path(python).exists():
+        return []  # one of the packages to be installed
+    version = python
+    if python.startswith("/"):
+        version = run([python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"])
     if version in release["pythons"]:
         return []
     return [
-        f"{python} is Python {version}; vLLM's {release['backend']} lock is for Python "
+        f"the interpreter to use ({python}) is Python {version}; vLLM's {release['backend']} lock is for Python "
         f"{', '.join(release['pythons'])}. "
         "Set vllm_runtime_python to the path of such an interpreter, or to its version to have uv fetch one."
     ]
@@ -285,6 +291,7 @@ def main():
                 f"{', '.join(sorted(params['platforms']))}."
             ],
             pending=[],
+            installed=False,
             missing_packages=[],
             has_package_lists=False,
             platform={},
@@ -308,7 +315,8 @@ def main():
             f"glibc {glibc[0]}.{glibc[1]} is older than 2.28, which vLLM's packages need. Use a newer release of the "
             "system."
         )
-    if todo and todo[0].startswith("install"):
+    installed_release = not any(step.startswith("install") for step in todo)
+    if not installed_release:
         problems += disk_problems([(release["path"], release["bytes"]), (params["cache"], release["bytes"])])
     pending = [f"install the packages {', '.join(missing)}"] if missing else []
     pending += [] if has_user else [f"create the user {params['user']}"]
@@ -316,6 +324,7 @@ def main():
         changed=False,
         problems=problems,
         pending=pending + todo,
+        installed=installed_release,
         missing_packages=missing,
         has_package_lists=any(Path("/").glob(data["lists"].lstrip("/"))) if data["lists"] else True,
         platform=data,

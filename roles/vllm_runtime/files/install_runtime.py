@@ -29,9 +29,13 @@ from uv_with_pip_settings import environment_for_uv
 COMPLETE = "vllm-fleet-release.json"  # vllm_runtime_facts looks for it
 PROGRESS_SECONDS = 5.0
 PROOF = """
-import importlib.metadata, pathlib, sysconfig, torch, vllm
+import importlib.metadata, pathlib, sys, sysconfig, torch, vllm
+from vllm.platforms import current_platform
 header = pathlib.Path(sysconfig.get_path("include"), "Python.h")
 assert header.exists(), f"{header} is missing: install the Python headers of this interpreter"
+if sys.argv[1] == "cpu":
+    current_platform.import_kernels()  # only warns when a library it is linked with is missing
+    assert hasattr(torch.ops._C, "silu_and_mul"), "vLLM's CPU kernels cannot be loaded"
 print(importlib.metadata.version("vllm"), "with torch", torch.__version__)
 """
 
@@ -192,7 +196,7 @@ def name_cpu_build(release: Path, version: str) -> None:
     )
 
 
-def prove(release: Path, user: str) -> str:
+def prove(release: Path, backend: str, user: str) -> str:
     """Import vLLM as the user that will serve, and return what it says of itself.
 
     Raises:
@@ -201,22 +205,17 @@ def prove(release: Path, user: str) -> str:
     account = pwd.getpwnam(user)
     python = release / "bin/python"
     done = subprocess.run(
-        [str(python), "-c", PROOF],
+        [str(python), "-c", PROOF, backend],
         user=account.pw_uid,
         group=account.pw_gid,
         extra_groups=[],
         cwd="/",
-        env={
-            "PATH": "/usr/bin:/bin",
-            "HOME": "/nonexistent",
-            "VLLM_NO_USAGE_STATS": "1",
-            "VLLM_LOGGING_LEVEL": "ERROR",
-        },
+        env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "VLLM_NO_USAGE_STATS": "1"},
         capture_output=True,
         text=True,
     )
     if done.returncode:
-        quoted = "\n".join(done.stderr.strip().splitlines()[-8:])
+        quoted = "\n".join((done.stdout + done.stderr).strip().splitlines()[-8:])
         raise InstallError(f"{python} does not work for the user {user} on {platform.node()}. What it said:\n{quoted}")
     return done.stdout.strip().splitlines()[-1]
 
@@ -237,7 +236,8 @@ def install(arguments: argparse.Namespace) -> str:
     if arguments.backend == "cpu":
         name_cpu_build(release, version[1])
     say(f"trying it as the user {arguments.user}")
-    said = prove(release, arguments.user)
+    said = prove(release, arguments.backend, arguments.user)
+    (release / ".lock").unlink(missing_ok=True)  # uv leaves it writable to everyone
     size = directory_bytes(release)
     record = {
         "version": version[1],

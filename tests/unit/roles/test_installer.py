@@ -49,7 +49,7 @@ def test_every_locked_package_has_a_version_and_hashes(name: str) -> None:
     text = (LOCKS / f"{name}.txt").read_text()
     packages = re.findall(r"(?m)^[a-z0-9].*", text)
     assert packages
-    assert [line for line in packages if not re.match(r"[\w.-]+==\S+( ;.*)? \\$", line)] == []
+    assert [line for line in packages if not re.match(r"[\w.-]+={2,3}\d\S*( ;.*)? \\$", line)] == []
     assert re.sub(r"(?m)^([a-z0-9][^\n]*\\\n(    --hash=sha256:[0-9a-f]{64}( \\)?\n)+|#.*\n)", "", text) == ""
 
 
@@ -73,6 +73,10 @@ def test_the_cuda_compiler_is_that_of_torchs_libraries() -> None:
     }
     assert {match[1] for match in versions.values() if match} == {"13.0"}
     assert all(versions.values())
+
+
+def test_the_cuda_lock_accepts_no_cpu_build_of_torch() -> None:
+    assert re.search(r"(?m)^torch===[\d.]+ ", (LOCKS / "cuda.txt").read_text())
 
 
 def test_the_cpu_lock_leaves_out_what_serving_text_does_not_need() -> None:

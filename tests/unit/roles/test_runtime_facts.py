@@ -63,8 +63,9 @@ def test_an_interpreter_the_lock_is_not_for_is_refused_with_the_variable_to_set(
     assert "vllm_runtime_python" in sentence
 
 
-def test_an_interpreter_that_uv_will_fetch_is_not_looked_for() -> None:
+def test_a_version_that_uv_will_fetch_is_compared_without_looking_for_it() -> None:
     assert facts.python_problems(CPU, "3.11", lambda argv: "") == []
+    assert facts.python_problems(CPU, "3.12", lambda argv: "") != []
 
 
 def test_a_full_disk_is_found_before_anything_is_installed(tmp_path: Path) -> None:
