@@ -101,6 +101,10 @@ def test_the_cpu_build_finds_its_own_version(tmp_path: Path) -> None:
     assert distribution.version == "0.32.0+cpu"
 
 
+def test_the_installer_and_the_look_at_a_host_mean_the_same_last_file() -> None:
+    assert load("plugins/modules/vllm_runtime_facts.py").COMPLETE == installer.COMPLETE
+
+
 def test_progress_tells_bytes_of_how_many() -> None:
     assert installer.progress_line(1_200_000_000, 0, 2_400_000_000) == "fetched 1.2 of at most 2.4 GB"
     assert installer.progress_line(0, 2_100_000_000, 2_400_000_000) == "unpacked 2.1 of 2.4 GB"

@@ -14,6 +14,7 @@ from tests.fake_hub import FakeHub, serve
 from tests.load import load
 
 facts = load("plugins/modules/model_store_facts.py")
+manifests = load("plugins/modules/model_manifest.py")
 fetcher = load("roles/model_store/files/fetch_model.py")
 directory_filters = load("plugins/filter/model_directory.py")
 
@@ -44,6 +45,11 @@ def model(tmp_path: Path) -> Path:
 def is_complete(directory: Path, **changes: Any) -> bool:
     manifest, seen = facts.read_json(directory / facts.MANIFEST), facts.read_json(directory / facts.SEEN)
     return bool(facts.complete({**HUB_MODEL, **changes}, directory, manifest, seen))
+
+
+def test_whoever_writes_or_reads_a_manifest_means_the_same_file() -> None:
+    assert {facts.MANIFEST, fetcher.MANIFEST, manifests.MANIFEST} == {".vllm-fleet-manifest.json"}
+    assert facts.SEEN == fetcher.SEEN == manifests.SEEN
 
 
 def test_a_download_that_ended_is_complete(model: Path) -> None:
