@@ -1,15 +1,16 @@
 # The two commands of the README, and what they are made of.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint unit integration lab-down setup setup-dev locks docs
+.PHONY: help quickstart test lint unit integration lab-down setup setup-dev setup-lab locks docs
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
-quickstart: setup ## make a lab host on this machine, deploy three model servers to it, prove that they work
+quickstart: ## make a lab host on this machine, deploy three model servers to it, prove that they work
+	@scripts/bootstrap --lab
 	@scripts/lab up
 	@scripts/deploy site.yml
 
-test: setup-dev lint ## everything: lint, unit tests, the lab from nothing
+test: setup-lab lint ## everything: lint, unit tests, the lab from nothing
 	@scripts/test
 
 lint: setup-dev ## all linters
@@ -17,7 +18,7 @@ lint: setup-dev ## all linters
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@.venv/bin/yamllint --strict .
-	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/ansible-lint --offline -q
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" ANSIBLE_INVENTORY=inventory/example .venv/bin/ansible-lint --offline -q
 
 unit: setup-dev ## the tests that need no lab
 	@scripts/python -m pytest tests/unit
@@ -30,6 +31,9 @@ setup: ## what the controller needs, locked, in .venv; installs missing Debian p
 
 setup-dev:
 	@scripts/bootstrap --dev
+
+setup-lab:
+	@scripts/bootstrap --dev --lab
 
 locks: setup-dev ## bring the lock files of the controller and of the hosts up to date
 	@scripts/lock-controller
