@@ -103,7 +103,8 @@ def test_check_mode_announced_every_file_that_quickstart_wrote(
     dry_run: tuple[Done, str, str], deployed: Done, lab_host: LabHost
 ) -> None:
     done, _, _ = dry_run
-    for path in lab_host.read("find", "/etc/systemd/system", "/opt/vllm-fleet/libexec", "-newer", "/etc/hostname", "-type", "f").split():
+    written = ("find", "/etc/systemd/system", "/opt/vllm-fleet/libexec", "-newer", "/etc/hostname", "-type", "f")
+    for path in lab_host.read(*written).split():
         assert path in done.output, f"{path} was written, --check had not said so"
 
 
