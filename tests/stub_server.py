@@ -96,13 +96,14 @@ class Stub:
     def _message(self, request: Json) -> tuple[Json, str]:
         for tool in self.questions.tools:
             if request["messages"] == tool.messages and request.get("tools"):
-                call = {"name": tool.tool, "arguments": json.dumps(tool.arguments)}
-                entry = {"id": "chatcmpl-tool-1", "type": "function", "function": call}
-                message: Json = {"role": "assistant", "content": None, "tool_calls": [entry]}
+                calls = [{"name": call.tool, "arguments": json.dumps(call.arguments)} for call in tool.calls]
+                entries = [{"id": f"tool-{i}", "type": "function", "function": call} for i, call in enumerate(calls)]
+                message: Json = {"role": "assistant", "content": None, "tool_calls": entries}
                 return message, "tool_calls"
         for chat in self.questions.chat:
             if request["messages"] == chat.messages:
-                return {"role": "assistant", "content": f"It is {chat.contains_any[0]} 🙂."}, "stop"
+                text = chat.contains_any[0] if chat.json else f"It is {chat.contains_any[0]} 🙂."
+                return {"role": "assistant", "content": text}, "stop"
         return {"role": "assistant", "content": "pong"}, "stop"
 
     def _usage(self, request: Json) -> Json:

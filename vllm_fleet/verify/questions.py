@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,25 +17,36 @@ DEFAULT_FILE = Path(__file__).with_name("questions.yml")
 
 @dataclass(frozen=True)
 class ChatQuestion:
-    """A chat request whose answer must contain one of some texts and end for one of some reasons."""
+    """A chat request whose answer must contain one of some texts, or be some JSON, and end for one of some reasons.
+
+    Where `json` is given, `contains_any` is that as a text: one of several right ones, since blanks do not matter.
+    """
 
     id: str
     messages: Sequence[Mapping[str, Any]]
     request: Mapping[str, Any]
     contains_any: tuple[str, ...]
     finish_reasons: tuple[str, ...]
+    json: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a tool."""
+
+    tool: str
+    arguments: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class ToolQuestion:
-    """A chat request that must be answered by calling one tool with these arguments."""
+    """A chat request that must be answered by exactly these calls of tools, in this order."""
 
     id: str
     messages: Sequence[Mapping[str, Any]]
     tools: Sequence[Mapping[str, Any]]
     request: Mapping[str, Any]
-    tool: str
-    arguments: Mapping[str, Any]
+    calls: tuple[Call, ...]
 
 
 @dataclass(frozen=True)
@@ -176,10 +188,6 @@ class _Entry:
     def inner(self, key: str) -> _Entry:
         return _Entry(self.get(key, dict), f"{self.where}: {key}")
 
-    def messages(self) -> list[dict[str, Any]]:
-        messages = _list(self.get("messages", list), f"{self.where}: messages")
-        return [_Entry(one, f"{self.where}: messages").data for one in messages]
-
 
 def _list(value: object, where: str) -> list[Any]:
     if not isinstance(value, list) or not value:
@@ -200,24 +208,40 @@ def _merge(questions: Iterable[_Question]) -> tuple[_Question, ...]:
 
 def _chat(entry: _Entry) -> ChatQuestion:
     expect = entry.inner("expect")
+    if wanted := expect.get("json", dict, {}):
+        texts: tuple[str, ...] = (json.dumps(wanted, ensure_ascii=False),)
+    else:
+        texts = _texts(expect.get("contains_any", list), f"{expect.where}: contains_any")
     return ChatQuestion(
         id=entry.text("id"),
-        messages=entry.messages(),
+        messages=_messages(entry),
         request=entry.get("request", dict, {}),
-        contains_any=_texts(expect.get("contains_any", list), f"{expect.where}: contains_any"),
+        contains_any=texts,
         finish_reasons=_texts(expect.get("finish_reason", list, ["stop"]), f"{expect.where}: finish_reason"),
+        json=wanted or None,
     )
+
+
+def _messages(entry: _Entry) -> list[dict[str, Any]]:
+    listed = _list(entry.get("messages", list), f"{entry.where}: messages")
+    messages = [_Entry(one, f"{entry.where}: messages").data for one in listed]
+    if "preamble" in entry.data:
+        preamble = entry.inner("preamble")
+        before = preamble.text("text") * int(preamble.get("times", int, 1))
+        messages[0] = {**messages[0], "content": f"{before}{messages[0].get('content', '')}"}
+    return messages
 
 
 def _tool(entry: _Entry) -> ToolQuestion:
     expect = entry.inner("expect")
+    where = f"{expect.where}: calls"
+    calls = [_Entry(one, where) for one in _list(expect.get("calls", list), where)]
     return ToolQuestion(
         id=entry.text("id"),
-        messages=entry.messages(),
+        messages=_messages(entry),
         tools=_list(entry.get("tools", list), f"{entry.where}: tools"),
         request=entry.get("request", dict, {}),
-        tool=expect.text("tool"),
-        arguments=expect.get("arguments", dict),
+        calls=tuple(Call(one.text("tool"), one.get("arguments", dict)) for one in calls),
     )
 
 

@@ -61,7 +61,7 @@ def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
 def test_healthy_servers_give_a_table_and_status_0(healthy: str) -> None:
     done = verify("--endpoints", healthy)
     assert done.returncode == 0, done.stdout + done.stderr
-    for words in ("vllm-llm.service", "tiny-embedding", "float16", "tensor 1", "answering", "14/14 checks"):
+    for words in ("vllm-llm.service", "tiny-embedding", "float16", "tensor 1", "answering", "3 servers proved by"):
         assert words in done.stdout
     assert "3 servers proved by" in done.stdout
     assert not any(line.endswith(" ") for line in done.stdout.splitlines())

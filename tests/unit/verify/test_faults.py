@@ -18,11 +18,12 @@ from vllm_fleet.verify.questions import load_questions
 from vllm_fleet.verify.run import ServerResult, verify_server
 
 QUESTIONS = load_questions()
-STOPPING = {"answers_capital_of_france", "answers_capital_of_france_chinese"}
+STOPPING = {f"answers_{one.id}" for one in QUESTIONS.chat if one.finish_reasons == ("stop",)}
 ALL_CHAT = {f"answers_{one.id}" for one in QUESTIONS.chat}
 ALL_CLOSER = {f"closer_{one.id}" for one in QUESTIONS.closer}
 ALL_RANKS = {f"ranks_{one.id}" for one in QUESTIONS.ranking}
-TOOL_CALLS = {"calls_tool_weather_tool_call", "streams_tool_call_weather_tool_call"}
+CALLS = {f"calls_tool_{one.id}" for one in QUESTIONS.tools}
+TOOL_CALLS = CALLS | {f"streams_tool_call_{one.id}" for one in QUESTIONS.tools}
 
 
 def verified(kind: str, fault: Fault = healthy, timeout: float = 10, **serve: Any) -> ServerResult:
@@ -268,22 +269,22 @@ LLM: dict[str, tuple[Fault, set[str], str]] = {
     ),
     "a tool call as text": (
         on_message(_tool_call_as_text, _is_tool_call),
-        {"calls_tool_weather_tool_call"},
+        CALLS,
         "no tool call but the text",
     ),
     "a tool call with wrong arguments": (
         on_message(_wrong_city, _is_tool_call),
-        {"calls_tool_weather_tool_call"},
+        CALLS,
         "Berlin",
     ),
     "tool arguments that are not JSON": (
         on_message(_no_json, _is_tool_call),
-        {"calls_tool_weather_tool_call"},
+        CALLS,
         "arguments of get_current_weather that are JSON",
     ),
     "a tool call that ends with stop": (
         on_message(_stop, _is_tool_call),
-        {"calls_tool_weather_tool_call"},
+        CALLS,
         "finish_reason tool_calls | stop",
     ),
     "any model accepted": (_accept_any_model, {"unknown_model_refused"}, "HTTP 200"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +26,9 @@ def answers(client: Client, endpoint: Endpoint, question: ChatQuestion) -> None:
     """The answer contains what it must, ended for a good reason, and shows nothing of the chat template."""
     reply = shapes.reply(client.post(CHAT, {"messages": question.messages, **question.request}))
     where = client.where("POST", CHAT)
-    if not any(text.casefold() in reply.text.casefold() for text in question.contains_any):
+    if question.json is not None:
+        _judge_json(reply.text, question.json, where)
+    elif not any(text.casefold() in reply.text.casefold() for text in question.contains_any):
         raise Wrong(
             f"an answer with {' or '.join(map(repr, question.contains_any))} in it",
             f"{excerpt(reply.text) or 'an empty text'!r} from {where}",
@@ -42,6 +45,19 @@ def answers(client: Client, endpoint: Endpoint, question: ChatQuestion) -> None:
             f"finish_reason {' or '.join(question.finish_reasons)}",
             f"{reply.finish_reason} after {excerpt(reply.text)!r} from {where}",
             "the end token is missing from generation_config.json, so that the model never stops by itself",
+        )
+
+
+def _judge_json(text: str, wanted: Mapping[str, Any], where: str) -> None:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if found != wanted:
+        raise Wrong(
+            f"the JSON {json.dumps(wanted, ensure_ascii=False)}",
+            f"{excerpt(text) or 'an empty text'!r} from {where}",
+            "response_format is ignored by something between, or the answer was cut by max_tokens",
         )
 
 

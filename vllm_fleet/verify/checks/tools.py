@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vllm_fleet.verify import shapes
@@ -43,26 +43,19 @@ def _request(question: ToolQuestion) -> Mapping[str, Any]:
 
 
 def _judge(reply: shapes.Reply, question: ToolQuestion, where: str) -> None:
+    wanted = [(call.tool, call.arguments) for call in question.calls]
     if not reply.tool_calls:
         raise Wrong(
-            f"a call of {question.tool}",
+            f"a call of {wanted[0][0]}",
             f"no tool call but the text {excerpt(reply.text)!r} from {where}",
             "tool_call_parser does not fit the model's way of writing calls, or its chat template ignores tools",
         )
-    call = reply.tool_calls[0]
-    try:
-        arguments = json.loads(call.arguments)
-    except (TypeError, ValueError):
+    found = [(call.name, _arguments(call, where)) for call in reply.tool_calls]
+    if found != wanted:
         raise Wrong(
-            f"arguments of {call.name} that are JSON",
-            f"{excerpt(call.arguments)!r} from {where}",
-            "the answer was cut by max_tokens, or the parser took the call apart wrongly",
-        ) from None
-    if (call.name, arguments) != (question.tool, question.arguments) or len(reply.tool_calls) != 1:
-        raise Wrong(
-            f"one call of {question.tool} with {json.dumps(question.arguments, ensure_ascii=False)}",
-            f"{len(reply.tool_calls)} of them, the first {call.name} with {excerpt(call.arguments)}, from {where}",
-            "the model is too small for tools or quantized too far; or another model is behind the name",
+            f"exactly {_listed(wanted)}",
+            f"{_listed(found)} from {where}",
+            "the parser lost or joined calls, the model is too small for tools, or another model is behind the name",
         )
     if reply.finish_reason != "tool_calls":
         raise Wrong(
@@ -70,3 +63,18 @@ def _judge(reply: shapes.Reply, question: ToolQuestion, where: str) -> None:
             f"{reply.finish_reason} from {where}",
             "agents wait for it before they run the tool: a vLLM version with a known defect, or a proxy that rewrites",
         )
+
+
+def _arguments(call: shapes.ToolCall, where: str) -> object:
+    try:
+        return json.loads(call.arguments)
+    except (TypeError, ValueError):
+        raise Wrong(
+            f"arguments of {call.name} that are JSON",
+            f"{excerpt(call.arguments)!r} from {where}",
+            "the answer was cut by max_tokens, or the parser took the call apart wrongly",
+        ) from None
+
+
+def _listed(calls: Sequence[tuple[str, object]]) -> str:
+    return " and ".join(f"{name} with {json.dumps(arguments, ensure_ascii=False)}" for name, arguments in calls)
