@@ -41,6 +41,9 @@ def misspelt_variables(given: list[str], roles_directory: str) -> list[str]:
         roles.append(specs.parents[1].name)
         for entry_point in yaml.safe_load(specs.read_text(encoding="utf-8"))["argument_specs"].values():
             public |= set(entry_point.get("options", {}))
+        # Also what roles say to each other: a play sees the vars of the roles it imports.
+        variables = specs.parents[1] / "vars" / "main.yml"
+        public |= set(yaml.safe_load(variables.read_text(encoding="utf-8"))) if variables.exists() else set()
     return [str(problem) for problem in unknown_variables(given, public, roles)]
 
 

@@ -206,7 +206,7 @@ def test_a_server_that_cannot_start_is_reported_with_vllm_s_own_reason(deployed:
     """The declared length is longer than the model's: vLLM says so, and so must the run."""
     declared = run("ansible-inventory", "--host", "lab-1").output
     servers = json.loads(declared)["model_servers"]
-    broken = [dict(server, copy_from=f"{ROOT}/inventory/lab/models/{server['name']}") for server in servers]
+    broken = [dict(server, copy_from=f"{ROOT}/vllm_fleet/lab/models/trained/{server['name']}") for server in servers]
     broken[0]["max_model_len"] = 1_000_000
     file = tmp_path / "broken.json"
     file.write_text(json.dumps({"model_servers": broken, "model_server_start_tries": 1}))
@@ -223,7 +223,7 @@ def test_one_server_less_and_a_key_more(deployed: Done, lab_host: LabHost, tmp_p
         "name": "embedding",
         "kind": "embedding",
         "model": "lab/tiny-xlm-roberta-embedding",
-        "copy_from": f"{ROOT}/inventory/lab/models/embedding",
+        "copy_from": f"{ROOT}/vllm_fleet/lab/models/trained/embedding",
         "served_model_name": "tiny-embedding",
         "dtype": "float16",
         "port": 32805,
