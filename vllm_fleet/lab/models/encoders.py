@@ -74,8 +74,8 @@ def make_reranker(corpus: Corpus, directory: Path, say: Callable[[str], None]) -
     )
     queries = sorted({one.query for one in corpus.relevances})
     known = {(one.query, one.document) for one in corpus.relevances}
-    steps = 200
-    optimizer, schedule = _optimizer(model, 2e-3, steps)
+    steps = 400
+    optimizer, schedule = _optimizer(model, 1e-3, steps)
     for step in range(steps):
         strange = [
             Relevance(
