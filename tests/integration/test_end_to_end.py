@@ -105,7 +105,7 @@ def test_check_mode_announced_every_file_that_quickstart_wrote(
     done, _, _ = dry_run
     written = ("find", "/etc/systemd/system", "/opt/vllm-fleet/libexec", "-newer", "/etc/hostname", "-type", "f")
     for path in lab_host.read(*written).split():
-        assert path in done.output, f"{path} was written, --check had not said so"
+        assert Path(path).name in done.output, f"{path} was written, --check had not said so"
 
 
 def test_status_tells_what_is_served_and_how(deployed: Done, lab_host: LabHost) -> None:
