@@ -19,7 +19,7 @@ from vllm_fleet.verify.client import ANSWER_TIMEOUT
 from vllm_fleet.verify.endpoint import Endpoint, parse_endpoints
 from vllm_fleet.verify.outcome import Outcome, Status
 from vllm_fleet.verify.questions import Questions, load_questions
-from vllm_fleet.verify.report import MAX_WIDTH, as_json, as_junit, as_text
+from vllm_fleet.verify.report import MAX_WIDTH, as_html, as_json, as_junit, as_text
 from vllm_fleet.verify.run import Listener, checks_for, verify
 
 PASSED, FAILED, COULD_NOT_RUN = 0, 1, 2
@@ -40,6 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--timeout", type=_seconds, default=ANSWER_TIMEOUT, metavar="SECONDS", help="for one answer")
     parser.add_argument("--json", action="store_true", help="print the report as JSON instead of a table")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the report as JSON to a file as well")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write the report as one web page to a file as well")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write the report as JUnit XML to a file as well")
     return parser
 
@@ -81,6 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         report = json.dumps(as_json(verification), ensure_ascii=False, indent=2)
         if options.output:
             _write(options.output, f"{report}\n".encode())
+        if options.html:
+            _write(options.html, as_html(verification).encode(errors="replace"))
         if options.junit:
             _write(options.junit, as_junit(verification))
     except FleetError as error:

@@ -5,32 +5,52 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import requests
 
 from vllm_fleet.verify.endpoint import Endpoint
-from vllm_fleet.verify.outcome import Wrong, excerpt
+from vllm_fleet.verify.outcome import Exchange, Wrong, excerpt
 
 CONNECT_TIMEOUT = 5.0  # seconds
 ANSWER_TIMEOUT = 120.0  # seconds, for a whole answer
 
 
+SHOWN_LENGTH = 2000  # characters of a request or an answer that reports show
+DONE = "[DONE]"
+AT_ONCE = 64  # requests under way at the same time, at most
+
+
 @dataclass(frozen=True)
 class Stream:
-    """The events of a streamed answer, and whether it ended with `[DONE]`."""
+    """The events of a streamed answer, the seconds after which each came, and whether it ended with `[DONE]`."""
 
     chunks: tuple[Mapping[str, Any], ...]
+    times: tuple[float, ...]
     done: bool
 
 
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer, whatever its status."""
+
+    status: int
+    text: str
+
+
 class Client:
-    """Sends requests to one endpoint; one thread at a time."""
+    """Sends requests to one endpoint, and keeps what was said; one thread at a time.
+
+    Attributes:
+        exchanges: the requests sent so far and their answers, shortened.
+    """
 
     def __init__(self, endpoint: Endpoint, timeout: float = ANSWER_TIMEOUT) -> None:
         self._endpoint, self._timeout = endpoint, timeout
+        self.exchanges: list[Exchange] = []
         self._session = requests.Session()
         # Neither a proxy meant for the internet nor a password of ~/.netrc belongs on the way to a model server.
         self._session.trust_env = False
@@ -44,27 +64,67 @@ class Client:
 
     def post(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """The JSON object that `path` answers `body` with, the model's name added to `body`."""
-        return self._object("POST", path, self._send("POST", path, {"model": self._endpoint.model, **body}))
+        return self._object("POST", path, self.try_post(path, body))
 
-    def refusal(self, path: str, body: Mapping[str, Any]) -> tuple[int, str]:
-        """HTTP status and text of the answer, whatever they are, to a request that should be refused."""
-        response = self._send("POST", path, {"model": self._endpoint.model, **body})
-        return response.status_code, response.text
+    def try_post(self, path: str, body: Mapping[str, Any], key: str | None = None) -> Answer:
+        """The answer, whatever its status, to a request that may be refused.
+
+        Args:
+            path: where to.
+            body: the request; the model's name is added.
+            key: sent instead of the endpoint's own API key; an empty one sends none.
+        """
+        headers = None if key is None else {"Authorization": f"Bearer {key}" if key else None}
+        return self._send("POST", path, {"model": self._endpoint.model, **body}, headers)
+
+    def post_at_once(self, path: str, bodies: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], float]]:
+        """Answers to requests that are sent at the same moment, in order, each with the seconds it took.
+
+        Of the exchanges only the first is kept.
+        """
+
+        def post(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], float, list[Exchange]]:
+            other = Client(self._endpoint, self._timeout)
+            began = time.monotonic()
+            try:
+                return other.post(path, body), time.monotonic() - began, other.exchanges
+            finally:
+                other.close()
+
+        with ThreadPoolExecutor(min(len(bodies), AT_ONCE)) as pool:
+            answers = list(pool.map(post, bodies))
+        self.exchanges += answers[0][2]
+        return [(answer, seconds) for answer, seconds, _ in answers]
 
     def stream(self, path: str, body: Mapping[str, Any]) -> Stream:
         """The server-sent events that `path` answers `body` with."""
         request = {"model": self._endpoint.model, **body, "stream": True, "stream_options": {"include_usage": True}}
-        chunks: list[Mapping[str, Any]] = []
+        began, status = time.monotonic(), None
+        events, chunks, times = list[str](), list[Mapping[str, Any]](), list[float]()
         try:
-            with self._send("POST", path, request, stream=True) as response:
-                self._require_ok("POST", path, response)
-                for data in self._events(response):
-                    if data == "[DONE]":
-                        return Stream(tuple(chunks), done=True)
-                    chunks.append(self._chunk(path, data))
+            with self._open("POST", path, request) as response:
+                status = response.status_code
+                if status != requests.codes.ok:
+                    events.append(response.text)
+                    self._require_ok("POST", path, Answer(status, events[0]))
+                for line in self._in_time(response.iter_lines(), began):
+                    if not line.startswith(b"data:"):
+                        continue
+                    events.append(line.removeprefix(b"data:").decode("utf-8", "replace").strip())
+                    if events[-1] == DONE:
+                        break
+                    chunks.append(self._chunk(path, events[-1]))
+                    times.append(time.monotonic() - began)
         except requests.RequestException as error:
+            events.append(_root_cause(error))
             raise self._unanswered("POST", path, error) from None
-        return Stream(tuple(chunks), done=False)
+        finally:
+            self._keep("POST", path, request, status, "\n".join(events), began)
+        return Stream(tuple(chunks), tuple(times), done=events[-1:] == [DONE])
+
+    def without_key(self, text: str) -> str:
+        """`text` as it may be shown: servers and proxies repeat a refused key in their answers."""
+        return text.replace(self._endpoint.api_key, "[API key]") if self._endpoint.api_key else text
 
     def close(self) -> None:
         """Give the connections back."""
@@ -75,27 +135,57 @@ class Client:
         return f"{method} {self._endpoint.base_url}{path} ({self._endpoint.name} on {self._endpoint.host})"
 
     def _send(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, stream: bool = False
-    ) -> requests.Response:
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str | None] | None = None,
+    ) -> Answer:
+        began = time.monotonic()
         try:
-            return self._session.request(
-                method,
-                f"{self._endpoint.base_url}{path}",
-                json=body,
-                timeout=(CONNECT_TIMEOUT, self._timeout),
-                stream=stream,
-                allow_redirects=False,
-            )
+            with self._open(method, path, body, headers) as response:
+                content = b"".join(self._in_time(response.iter_content(1 << 16), began))
+                answer = Answer(response.status_code, content.decode("utf-8", "replace"))
         except requests.RequestException as error:
+            self._keep(method, path, body, None, _root_cause(error), began)
             raise self._unanswered(method, path, error) from None
+        self._keep(method, path, body, answer.status, answer.text, began)
+        return answer
 
-    def _events(self, response: requests.Response) -> Iterator[str]:
-        deadline = time.monotonic() + self._timeout
-        for line in response.iter_lines():
-            if line.startswith(b"data:"):
-                yield line.removeprefix(b"data:").decode("utf-8", "replace").strip()
-            if time.monotonic() > deadline:
+    def _open(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        headers: Mapping[str, str | None] | None = None,
+    ) -> requests.Response:
+        return self._session.request(
+            method,
+            f"{self._endpoint.base_url}{path}",
+            json=body,
+            headers=headers,
+            timeout=(CONNECT_TIMEOUT, self._timeout),
+            stream=True,
+            allow_redirects=False,
+        )
+
+    def _in_time(self, parts: Iterator[bytes], began: float) -> Iterator[bytes]:
+        """The parts of an answer; a server that sends a little now and then must end in time as well."""
+        for part in parts:
+            yield part
+            if time.monotonic() - began > self._timeout:
                 raise requests.Timeout
+
+    def _keep(
+        self, method: str, path: str, body: Mapping[str, Any] | None, status: int | None, answer: str, began: float
+    ) -> None:
+        request = "" if body is None else json.dumps(body, ensure_ascii=False)
+        seconds = time.monotonic() - began
+        self.exchanges.append(Exchange(method, path, self._shown(request), status, self._shown(answer), seconds))
+
+    def _shown(self, text: str) -> str:
+        shown = self.without_key(text)
+        return shown if len(shown) <= SHOWN_LENGTH else f"{shown[:SHOWN_LENGTH]}... ({len(text)} characters)"
 
     def _chunk(self, path: str, data: str) -> Mapping[str, Any]:
         try:
@@ -110,33 +200,33 @@ class Client:
             )
         return chunk
 
-    def _object(self, method: str, path: str, response: requests.Response) -> Mapping[str, Any]:
-        self._require_ok(method, path, response)
+    def _object(self, method: str, path: str, given: Answer) -> Mapping[str, Any]:
+        self._require_ok(method, path, given)
         try:
-            answer = response.json()
+            answer = json.loads(given.text)
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
             raise Wrong(
                 "a JSON object",
-                f"{excerpt(response.text) or 'an empty body'} from {self.where(method, path)}",
+                f"{excerpt(given.text) or 'an empty body'} from {self.where(method, path)}",
                 "something else than vLLM listens there, such as a proxy or a log-in page: compare the port",
             )
         if answer.get("object") == "error" or answer.get("error"):
             raise Wrong(
                 "an answer",
-                f"HTTP 200 with an error in its body from {self.where(method, path)}: {excerpt(response.text)}",
+                f"HTTP 200 with an error in its body from {self.where(method, path)}: {excerpt(given.text)}",
                 f"a proxy or a former vLLM that hides the error status: {self._journal()}",
             )
         return answer
 
-    def _require_ok(self, method: str, path: str, response: requests.Response) -> None:
-        if response.status_code == requests.codes.ok:
+    def _require_ok(self, method: str, path: str, answer: Answer) -> None:
+        if answer.status == requests.codes.ok:
             return
         raise Wrong(
             "HTTP 200",
-            f"HTTP {response.status_code} from {self.where(method, path)}: {excerpt(response.text)}",
-            self._cause_of_status(response.status_code),
+            f"HTTP {answer.status} from {self.where(method, path)}: {excerpt(answer.text)}",
+            self._cause_of_status(answer.status),
         )
 
     def _cause_of_status(self, status: int) -> str:

@@ -17,6 +17,33 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True)
+class Figure:
+    """Something measured; the name says the unit. It is judged only where the user declares a limit for it."""
+
+    name: str  # ends in _seconds or _per_second
+    value: float
+
+    def within(self, limit: float) -> bool:
+        """Whether it is as good as `limit`: seconds are to be few, things per second many."""
+        return self.value >= limit if self.name.endswith("_per_second") else self.value <= limit
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.value:.3g}"
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One request and its answer, as far as a report shows them."""
+
+    method: str
+    path: str
+    request: str  # JSON; empty for GET
+    status: int | None  # of HTTP; None: no answer
+    answer: str
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Outcome:
     """The result of one check on one server; the texts are empty unless they apply to the status."""
 
@@ -28,6 +55,8 @@ class Outcome:
     got: str = ""
     usually: str = ""
     reason: str = ""  # why it was not run
+    figures: tuple[Figure, ...] = ()
+    exchanges: tuple[Exchange, ...] = ()
 
     def explain(self) -> list[tuple[str, str]]:
         """The labelled lines that a failure, or a check that was not run, is shown with."""
@@ -48,8 +77,8 @@ class NotRun(Exception):  # noqa: N818 - likewise
     """A check cannot say anything here; the message says why."""
 
 
-def excerpt(value: object) -> str:
-    """`value` as one line of limited length without control characters, for an error message."""
+def excerpt(value: object, length: int = EXCERPT_LENGTH) -> str:
+    """`value` as one line of at most `length` characters, none of them a control character."""
     line = " ".join((value if isinstance(value, str) else repr(value)).split())
     text = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in line)
-    return text if len(text) <= EXCERPT_LENGTH else f"{text[:EXCERPT_LENGTH]}... ({len(text)} characters)"
+    return text if len(text) <= length else f"{text[:length]}... ({len(text)} characters)"

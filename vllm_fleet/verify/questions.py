@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from types import UnionType
+from typing import Any, TypeVar
 
 import yaml
 
@@ -28,6 +29,7 @@ class ChatQuestion:
     contains_any: tuple[str, ...]
     finish_reasons: tuple[str, ...]
     json: Mapping[str, Any] | None = None
+    skip: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class ToolQuestion:
     tools: Sequence[Mapping[str, Any]]
     request: Mapping[str, Any]
     calls: tuple[Call, ...]
+    skip: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Triple:
     text: str
     paraphrase: str
     unrelated: str
+    skip: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,11 +88,12 @@ class Ranking:
     query: str
     documents: tuple[str, ...]
     order: tuple[int, ...]
+    skip: str = ""
 
 
 @dataclass(frozen=True)
 class Questions:
-    """All of them."""
+    """All of them. A question with a reason in `skip` is not asked, and reported so."""
 
     chat: tuple[ChatQuestion, ...]
     tools: tuple[ToolQuestion, ...]
@@ -97,19 +102,16 @@ class Questions:
     guide_single: Pair
     guide_batch: Batch
     ranking: tuple[Ranking, ...]
+    limits: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # of figures, by kind
 
     @property
-    def reproducible_chat(self) -> ChatQuestion:
-        """The first chat question asked at temperature 0, or else the first."""
-        return next((one for one in self.chat if one.request.get("temperature") == 0), self.chat[0])
+    def reproducible_chat(self) -> list[ChatQuestion]:
+        """The chat questions that are asked at temperature 0; if there are none, the first one of all."""
+        asked = [one for one in self.chat if not one.skip] or list(self.chat)
+        return [one for one in asked if one.request.get("temperature") == 0] or asked[:1]
 
 
-class _Identified(Protocol):
-    @property
-    def id(self) -> str: ...
-
-
-_Question = TypeVar("_Question", bound=_Identified)
+_Question = TypeVar("_Question", ChatQuestion, ToolQuestion, Triple, Ranking)
 
 
 def load_questions(own: Path | None = None) -> Questions:
@@ -124,7 +126,15 @@ def load_questions(own: Path | None = None) -> Questions:
         return [(data[kind][part], f"{file}: {kind}.{part}") for data, file in sources if part in data.get(kind, {})]
 
     def listed(kind: str, part: str, make: Callable[[_Entry], _Question]) -> tuple[_Question, ...]:
-        return _merge(make(_Entry(item, where)) for items, where in section(kind, part) for item in _list(items, where))
+        found: dict[str, _Question] = {}
+        for items, where in section(kind, part):
+            for entry in (_Entry(item, where) for item in _list(items, where)):
+                if "skip" in entry.data:
+                    found[entry.one_of("id", found)] = replace(found[entry.text("id")], skip=entry.text("skip"))
+                else:
+                    question = make(entry)
+                    found[question.id] = question
+        return tuple(found.values())
 
     texts, where = section("embedding", "guide_texts")[-1]
     return Questions(
@@ -135,13 +145,20 @@ def load_questions(own: Path | None = None) -> Questions:
         guide_single=_pair(_Entry(*section("rerank", "guide_single")[-1])),
         guide_batch=_batch(_Entry(*section("rerank", "guide_batch")[-1])),
         ranking=listed("rerank", "ranking", _ranking),
+        limits={kind: _limits(*section(kind, "limits")[-1], kind) for kind in _PARTS if section(kind, "limits")},
     )
 
 
 _PARTS = {
-    "llm": {"chat", "tools"},
-    "embedding": {"guide_texts", "closer"},
-    "rerank": {"guide_single", "guide_batch", "ranking"},
+    "llm": {"chat", "tools", "limits"},
+    "embedding": {"guide_texts", "closer", "limits"},
+    "rerank": {"guide_single", "guide_batch", "ranking", "limits"},
+}
+# What the small load measures, and limits can be declared for.
+FIGURES = {
+    "llm": ("first_token_seconds", "slowest_seconds", "tokens_per_second"),
+    "embedding": ("slowest_seconds", "texts_per_second"),
+    "rerank": ("slowest_seconds", "documents_per_second"),
 }
 
 
@@ -174,15 +191,25 @@ class _Entry:
             raise FleetError(f"{where}: expected a mapping, found {data!r}.")
         self.data, self.where = data, f"{where}: {data['id']}" if "id" in data else where
 
-    def get(self, key: str, wanted: type, default: object = None) -> Any:
+    def get(self, key: str, wanted: type | UnionType, default: object = None) -> Any:
         value = self.data.get(key, default)
         if not isinstance(value, wanted) or isinstance(value, bool):
-            found = "is missing" if value is None else f"must be of type {wanted.__name__}, found {value!r}"
+            found = (
+                "is missing"
+                if value is None
+                else f"must be of type {getattr(wanted, '__name__', wanted)}, found {value!r}"
+            )
             raise FleetError(f"{self.where}: {key} {found}.")
         return value
 
     def text(self, key: str) -> str:
         value: str = self.get(key, str)
+        return value
+
+    def one_of(self, key: str, known: Collection[str]) -> str:
+        value = self.text(key)
+        if value not in known:
+            raise FleetError(f"{self.where}: {key} must be one of {', '.join(known)}, found {value!r}.")
         return value
 
     def inner(self, key: str) -> _Entry:
@@ -202,8 +229,11 @@ def _texts(value: object, where: str) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def _merge(questions: Iterable[_Question]) -> tuple[_Question, ...]:
-    return tuple({one.id: one for one in questions}.values())
+def _limits(data: object, where: str, kind: str) -> dict[str, float]:
+    entry = _Entry(data, where)
+    if unknown := sorted(map(str, set(entry.data) - set(FIGURES[kind]))):
+        raise FleetError(f"{where}: unknown figure {unknown[0]!r}; known are {', '.join(FIGURES[kind])}.")
+    return {name: float(entry.get(name, int | float)) for name in entry.data}
 
 
 def _chat(entry: _Entry) -> ChatQuestion:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from vllm_fleet.verify.client import Client
 from vllm_fleet.verify.endpoint import KINDS, Endpoint
-from vllm_fleet.verify.outcome import NotRun, Outcome, Status, Wrong, excerpt
+from vllm_fleet.verify.outcome import Figure, NotRun, Outcome, Status, Wrong, excerpt
 from vllm_fleet.verify.questions import Questions
 
-Function = Callable[[Client, Endpoint, Questions], None]
+# Gives what it measured, if anything.
+Function = Callable[[Client, Endpoint, Questions], Iterable[Figure] | None]
 
 
 class _Question(Protocol):
     @property
     def id(self) -> str: ...
+    @property
+    def skip(self) -> str: ...
 
 
 _Q = TypeVar("_Q", bound=_Question)
@@ -38,15 +41,20 @@ class Check:
 
     def run(self, client: Client, endpoint: Endpoint, questions: Questions) -> Outcome:
         """Ask and judge. Raises nothing."""
-        began = time.monotonic()
+        began, sent = time.monotonic(), len(client.exchanges)
 
-        def outcome(status: Status, **texts: str) -> Outcome:
-            return Outcome(self.id, self.title, status, time.monotonic() - began, **texts)
+        def outcome(status: Status, figures: tuple[Figure, ...] = (), **texts: str) -> Outcome:
+            shown = {name: client.without_key(text) for name, text in texts.items()}
+            exchanges = tuple(client.exchanges[sent:])
+            seconds = time.monotonic() - began
+            return Outcome(self.id, self.title, status, seconds, figures=figures, exchanges=exchanges, **shown)
 
+        figures: tuple[Figure, ...] = ()
         try:
-            self.function(client, endpoint, questions)
+            figures = tuple(self.function(client, endpoint, questions) or ())
+            _require_limits(figures, questions.limits.get(endpoint.kind, {}), endpoint)
         except Wrong as wrong:
-            return outcome(Status.FAILED, expected=wrong.expected, got=wrong.got, usually=wrong.usually)
+            return outcome(Status.FAILED, figures, expected=wrong.expected, got=wrong.got, usually=wrong.usually)
         except NotRun as reason:
             return outcome(Status.NOT_RUN, reason=str(reason))
         except Exception as error:  # an answer nobody thought of must not end the other checks
@@ -56,11 +64,22 @@ class Check:
                 got=f"{type(error).__name__}: {excerpt(str(error))} while judging the answer of {endpoint.base_url}",
                 usually="an answer of an unknown shape; please report this check with the server's answer",
             )
-        return outcome(Status.PASSED)
+        return outcome(Status.PASSED, figures)
 
     def not_run(self, reason: str) -> Outcome:
         """The outcome of not having been run."""
         return Outcome(self.id, self.title, Status.NOT_RUN, reason=reason)
+
+
+def _require_limits(figures: Iterable[Figure], limits: Mapping[str, float], endpoint: Endpoint) -> None:
+    for figure in figures:
+        limit = limits.get(figure.name)
+        if limit is not None and not figure.within(limit):
+            raise Wrong(
+                f"the declared limit of {limit:g} for {figure.name}",
+                f"{figure} from {endpoint.base_url} ({endpoint.name} on {endpoint.host})",
+                "other load on the host or its GPU, fewer GPUs or another dtype than before; or a limit set too tight",
+            )
 
 
 _Source = Callable[[Questions], list[Check]]
@@ -86,6 +105,8 @@ def check_each(
     def register(function: Callable[[Client, Endpoint, _Q], None]) -> Callable[[Client, Endpoint, _Q], None]:
         def bind(question: _Q) -> Check:
             def ask(client: Client, endpoint: Endpoint, _: Questions) -> None:
+                if question.skip:
+                    raise NotRun(question.skip)
                 function(client, endpoint, question)
 
             return Check(f"{function.__name__}_{question.id}", title.format(question.id), (kind,), ask, False)

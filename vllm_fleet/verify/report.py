@@ -1,11 +1,13 @@
-"""A verification as a table for people, as JSON and as JUnit XML. No form holds an API key."""
+"""A verification as a table for people, as a page, as JSON and as JUnit XML. No form holds an API key."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -58,6 +60,9 @@ def _remarks(verification: Verification) -> Iterator[str]:
             yield ""
             yield f"{heading(server, outcome)}"
             yield from explanation(outcome)
+        for outcome in server.outcomes:
+            if outcome.figures:
+                yield f"measured on {server.endpoint.name}: {', '.join(map(str, outcome.figures))}"
         # After a failed decisive check the rest is not run, which the table says already.
         if not server.failures:
             for outcome in server.outcomes:
@@ -118,11 +123,21 @@ def _server_as_json(server: ServerResult) -> dict[str, Any]:
                 "title": one.title,
                 "status": str(one.status),
                 "seconds": round(one.seconds, 3),
+                "figures": {figure.name: round(figure.value, 6) for figure in one.figures},
                 **{label.replace(" ", "_"): text for label, text in one.explain()},
             }
             for one in server.outcomes
         ],
     }
+
+
+def as_html(verification: Verification) -> str:
+    """One page that needs no other file: every check with its requests, answers, times and remedies."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    template = environment.get_template("report.html.j2")
+    return template.render(verification=verification, headline=summary(verification), verdict=verdict)
 
 
 def as_junit(verification: Verification) -> bytes:

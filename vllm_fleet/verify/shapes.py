@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vllm_fleet.verify.client import Stream
-from vllm_fleet.verify.outcome import Wrong, excerpt
+from vllm_fleet.verify.outcome import NotRun, Wrong, excerpt
 
 _ANOTHER_VERSION = "another vLLM version than the pinned one, or something between that rewrites answers"
 
@@ -116,6 +116,18 @@ def usage(answer: Mapping[str, Any], parts: Sequence[str]) -> dict[str, int]:
     if not isinstance(counts, dict) or not all(isinstance(counts.get(part), int) for part in parts):
         raise Wrong(f"usage with {', '.join(parts)}", excerpt(counts), _ANOTHER_VERSION)
     return {part: counts[part] for part in parts}
+
+
+def counted(answer: Mapping[str, Any], part: str) -> int:
+    """One of the token counts, for checks that are about something else.
+
+    Raises:
+        NotRun: it is missing, which is the finding of the check `usage`.
+    """
+    try:
+        return usage(answer, (part,))[part]
+    except Wrong:
+        raise NotRun("the answer does not say how many tokens it used, see usage") from None
 
 
 def _call(function: Mapping[str, Any]) -> ToolCall:

@@ -1,3 +1,13 @@
 """The checks; importing this package registers them, in the order in which they are asked."""
 
-from vllm_fleet.verify.checks import common, chat, tools, embedding, rerank  # noqa: F401, I001
+from vllm_fleet.verify.checks import (  # noqa: F401, I001
+    common,
+    refusals,
+    chat,
+    structured,
+    tools,
+    embedding,
+    rerank,
+    length,
+    load,
+)

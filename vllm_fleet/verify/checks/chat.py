@@ -19,6 +19,7 @@ SPECIAL_TOKEN = re.compile(r"<\|[^|<>\s]{1,40}\|>|</?s>|<pad>|<unk>|</?tool_call
 DEFAULT_MAX_TOKENS = 512
 # Under load, batches of another size round differently, and a near tie may fall either way.
 TRIES = 3
+FEW_TOKENS = 3
 
 
 @check_each("llm", lambda questions: questions.chat, title="answers {} rightly")
@@ -28,7 +29,7 @@ def answers(client: Client, endpoint: Endpoint, question: ChatQuestion) -> None:
     where = client.where("POST", CHAT)
     if question.json is not None:
         _judge_json(reply.text, question.json, where)
-    elif not any(text.casefold() in reply.text.casefold() for text in question.contains_any):
+    elif not is_right(reply.text, question):
         raise Wrong(
             f"an answer with {' or '.join(map(repr, question.contains_any))} in it",
             f"{excerpt(reply.text) or 'an empty text'!r} from {where}",
@@ -48,6 +49,11 @@ def answers(client: Client, endpoint: Endpoint, question: ChatQuestion) -> None:
         )
 
 
+def is_right(text: str, question: ChatQuestion) -> bool:
+    """Whether an answer contains one of the texts it must."""
+    return any(wanted.casefold() in text.casefold() for wanted in question.contains_any)
+
+
 def _judge_json(text: str, wanted: Mapping[str, Any], where: str) -> None:
     try:
         found = json.loads(text)
@@ -64,7 +70,7 @@ def _judge_json(text: str, wanted: Mapping[str, Any], where: str) -> None:
 @check("llm", title="ends a stream with a finish_reason, usage and [DONE]")
 def stream_completes(client: Client, endpoint: Endpoint, questions: Questions) -> None:
     """A cut answer must not look like a whole one."""
-    request = _reproducible(questions.reproducible_chat)
+    request = _reproducible(questions.reproducible_chat[0])
     stream = client.stream(CHAT, request)
     where = client.where("POST", CHAT)
     if not stream.done:
@@ -86,21 +92,51 @@ def stream_completes(client: Client, endpoint: Endpoint, questions: Questions) -
     )
 
 
-@check("llm", title="streams the same text as it answers at once")
+@check("llm", title="streams the same texts as it answers at once")
 def stream_equals_blocking(client: Client, endpoint: Endpoint, questions: Questions) -> None:
-    """At temperature 0."""
-    request = _reproducible(questions.reproducible_chat)
-    for _ in range(TRIES):
-        blocking = shapes.reply(client.post(CHAT, request)).text
-        streamed = shapes.streamed_reply(client.stream(CHAT, request)).text
-        if blocking == streamed:
-            return
-    raise Wrong(
-        f"the streamed text {excerpt(blocking)!r}",
-        f"{excerpt(streamed)!r} from {client.where('POST', CHAT)}",
-        "a proxy that loses or reorders events; or replicas that serve different models under one name",
-    )
+    """At temperature 0, every character: emoji and other scripts are where streams are taken apart wrongly."""
+    for question in questions.reproducible_chat:
+        request = _reproducible(question)
+        for _ in range(TRIES):
+            blocking = shapes.reply(client.post(CHAT, request)).text
+            streamed = shapes.streamed_reply(client.stream(CHAT, request)).text
+            if blocking == streamed:
+                break
+        else:
+            raise Wrong(
+                f"the streamed text {excerpt(blocking)!r}",
+                f"{excerpt(streamed)!r} from {client.where('POST', CHAT)}",
+                "a proxy that loses or reorders events; or replicas that serve different models under one name",
+            )
 
 
-def _reproducible(question: ChatQuestion) -> Mapping[str, Any]:
+@check("llm", title="answers the same twice at temperature 0")
+def repeats_itself(client: Client, endpoint: Endpoint, questions: Questions) -> None:
+    """What was tested today must be what is answered tomorrow."""
+    request = _reproducible(questions.reproducible_chat[0])
+    texts = [shapes.reply(client.post(CHAT, request)).text for _ in range(TRIES)]
+    if len(set(texts)) == len(texts):
+        raise Wrong(
+            "the same answer twice",
+            f"{' and '.join(repr(excerpt(text)) for text in texts[:2])} from {client.where('POST', CHAT)}",
+            "something between drops `temperature`; or replicas serve different models under one name",
+        )
+
+
+@check("llm", title="stops at max_tokens, and says so")
+def stops_at_max_tokens(client: Client, endpoint: Endpoint, questions: Questions) -> None:
+    """With finish_reason length and as many tokens counted: clients go on, or cut, by this."""
+    request = {**_reproducible(questions.reproducible_chat[0]), "max_tokens": FEW_TOKENS, "ignore_eos": True}
+    answer = client.post(CHAT, request)
+    reply, tokens = shapes.reply(answer), shapes.counted(answer, "completion_tokens")
+    if (reply.finish_reason, tokens) != ("length", FEW_TOKENS):
+        raise Wrong(
+            f"finish_reason length after {FEW_TOKENS} tokens",
+            f"{reply.finish_reason} after {tokens} tokens, text {excerpt(reply.text)!r}, from "
+            f"{client.where('POST', CHAT)}",
+            "something between changes max_tokens or rewrites answers",
+        )
+
+
+def _reproducible(question: ChatQuestion) -> dict[str, Any]:
     return {"messages": question.messages, "max_tokens": DEFAULT_MAX_TOKENS, **question.request, "temperature": 0}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vllm_fleet.verify import shapes
@@ -26,7 +26,7 @@ PING: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "embedding": (EMBEDDINGS, {"input": ["ping"]}),
     "rerank": (RERANK, {"query": "ping", "documents": ["ping", "pong"], "top_n": 2}),
 }
-NO_SUCH_MODEL = "vllm-fleet-no-such-model"
+_PING_OF_PATH = dict(PING.values())
 
 
 def served_models(client: Client) -> list[Mapping[str, Any]]:
@@ -36,6 +36,15 @@ def served_models(client: Client) -> list[Mapping[str, Any]]:
     if not isinstance(models, list) or not all(isinstance(one, dict) and "id" in one for one in models):
         raise shapes.wrong_shape("a list of models", answer)
     return models
+
+
+def served_length(client: Client, endpoint: Endpoint) -> int:
+    """The maximum length that /v1/models tells, in tokens."""
+    model = next((one for one in served_models(client) if one["id"] == endpoint.model), {})
+    length = model.get("max_model_len")
+    if not isinstance(length, int) or length <= 0:
+        raise shapes.wrong_shape("a model with max_model_len", model)
+    return length
 
 
 @check(title="answers GET /v1/models", decisive=True)
@@ -102,10 +111,7 @@ _PROOFS = {"llm": _is_chat, "embedding": _is_embedding, "rerank": _is_reranker}
 @check(title="has the declared maximum length")
 def model_length(client: Client, endpoint: Endpoint, questions: Questions) -> None:
     """Dify's context size must be this; a longer one fails only when a long document comes."""
-    model = next((one for one in served_models(client) if one["id"] == endpoint.model), {})
-    length = model.get("max_model_len")
-    if not isinstance(length, int) or length <= 0:
-        raise shapes.wrong_shape("a model with max_model_len", model)
+    length = served_length(client, endpoint)
     if endpoint.max_model_len not in (None, length):
         raise Wrong(
             f"max_model_len {endpoint.max_model_len}",
@@ -151,14 +157,26 @@ def judge_usage(answer: Mapping[str, Any], generates: bool, max_tokens: int) -> 
         )
 
 
-@check(title="refuses a model it does not serve")
-def unknown_model_refused(client: Client, endpoint: Endpoint, questions: Questions) -> None:
-    """Otherwise a client with a wrong name gets another model's answers and never knows."""
-    path, body = PING[endpoint.kind]
-    status, text = client.refusal(path, {**body, "model": NO_SUCH_MODEL})
-    if status != 404 or "error" not in text:
+def require_refusal(
+    client: Client,
+    path: str,
+    body: Mapping[str, Any],
+    expected: str,
+    usually: str,
+    statuses: Sequence[int] = (400,),
+    containing: str = "",
+) -> None:
+    """Require that a request is refused with one of `statuses` and an error text, and that the server still answers."""
+    answer = client.try_post(path, body)
+    if answer.status not in statuses or "error" not in answer.text or containing not in answer.text:
         raise Wrong(
-            f"HTTP 404 and an error for the model {NO_SUCH_MODEL}",
-            f"HTTP {status} from {client.where('POST', path)}: {excerpt(text)}",
-            "something between replaces the model's name, or it is not vLLM that answers",
+            expected, f"HTTP {answer.status} from {client.where('POST', path)}: {excerpt(answer.text)}", usually
         )
+    try:
+        client.post(path, _PING_OF_PATH[path])
+    except Wrong as wrong:
+        raise Wrong(
+            f"{expected}, and answers after it",
+            f"{wrong.got}, right after the refused request",
+            "one bad request ends the engine for everybody: a vLLM version with a known defect",
+        ) from None

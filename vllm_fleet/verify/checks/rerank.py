@@ -18,6 +18,7 @@ V1_RERANK = "/v1/rerank"
 SAME_SCORE = 0.01
 # Untrained weights rank by chance, with scores that differ in the fourth digit: that is no opinion.
 LEAST_SPREAD = 0.05
+MANY = 1000
 _WRONG_ORDER = (
     "another model is behind the name; or its prompt template or architecture override is missing, "
     "as some reranker families need one"
@@ -104,6 +105,25 @@ def rerank_equals_score(client: Client, endpoint: Endpoint, questions: Questions
             f"/rerank to score as /score does: {_listed(scored)}",
             f"{_listed([score for _, score in sorted(by_index.items())])} from {client.where('POST', RERANK)}",
             "the two paths lead to different servers",
+        )
+
+
+@check("rerank", title=f"ranks {MANY} documents")
+def ranks_many(client: Client, endpoint: Endpoint, questions: Questions) -> None:
+    """Each once, and the right one first: searches hand over whatever they found."""
+    batch = questions.guide_batch
+    right, wrong = batch.text_2[batch.best], [text for text in batch.text_2 if text != batch.text_2[batch.best]]
+    documents = [f"{wrong[number % len(wrong)]} ({number})" for number in range(MANY)]
+    place = MANY // 2
+    documents[place] = right
+    results = shapes.ranking(client.post(RERANK, {"query": batch.text_1, "documents": documents}), MANY)
+    order = [index for index, _, _ in results]
+    if sorted(order) != list(range(MANY)) or order[0] != place or results[0][1] - results[-1][1] < LEAST_SPREAD:
+        raise Wrong(
+            f"{MANY} documents, each once, number {place} first, {LEAST_SPREAD} above the last at least",
+            f"{len(set(order))} of them, {order[:3]} first, scores {_listed([one[1] for one in results[:3]])}, from "
+            f"{client.where('POST', RERANK)}",
+            "something between cuts or splits long lists of documents; or another model is behind the name",
         )
 
 
