@@ -6,14 +6,16 @@ A healthy stub knows the right answers of questions.yml. `Fault` rewrites what i
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import math
 import random
 import struct
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -25,7 +27,8 @@ Json = dict[str, Any]
 
 QUESTIONS: Questions = load_questions()
 DIMENSION = 64
-MAX_MODEL_LEN = 2048
+MAX_MODEL_LEN = 1024
+API_KEY = "key-of-the-stub"
 ROUTES = {
     "llm": {"/v1/chat/completions"},
     "embedding": {"/v1/embeddings", "/score", "/v1/score", "/rerank", "/v1/rerank"},
@@ -41,10 +44,13 @@ class Answer:
     status: int = 200
     events: tuple[str, ...] | None = None
     raw: bytes | None = None  # sent instead of `body`
+    pause: float = 0  # seconds before the answer, or before each event
 
 
 # Path, request and healthy answer; gives what is really sent.
 Fault = Callable[[str, Json, Answer], Answer]
+# Request and right text; gives what the model says instead.
+Says = Callable[[Json, str], str]
 
 
 def healthy(path: str, request: Json, answer: Answer) -> Answer:
@@ -60,8 +66,8 @@ def error(status: int, message: str, kind: str = "BadRequestError") -> Answer:
 class Stub:
     """The healthy answers of one kind of server."""
 
-    def __init__(self, kind: str, model: str, rescore: Callable[[float], float]) -> None:
-        self.kind, self.model, self.rescore = kind, model, rescore
+    def __init__(self, kind: str, model: str, says: Says, rescore: Callable[[float], float]) -> None:
+        self.kind, self.model, self.says, self.rescore = kind, model, says, rescore
         self.questions = QUESTIONS
 
     def models(self) -> Answer:
@@ -75,7 +81,13 @@ class Stub:
             return Answer({"detail": "Not Found"}, 404)
         if request.get("model") != self.model:
             return error(404, f"The model `{request.get('model')}` does not exist.", "NotFoundError")
-        match path.removeprefix("/v1"):
+        name = path.removeprefix("/v1")
+        if problem := _malformed(name, request):
+            return error(400, problem)
+        if (longest := max(_lengths(name, request), default=0)) > MAX_MODEL_LEN:
+            message = f"This model's maximum context length is {MAX_MODEL_LEN} tokens. However, you have {longest}."
+            return Answer(error(400, message).body, 400)
+        match name:
             case "/chat/completions":
                 return self._stream(request) if request.get("stream") else self._chat(request)
             case "/embeddings":
@@ -89,29 +101,37 @@ class Stub:
                 return self._rerank(request)
 
     def _list(self, data: list[Json], request: Json) -> Answer:
-        tokens = len(json.dumps(request))
-        usage = {"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0}
+        usage = {**_pooling_usage("/embeddings" if "input" in request else "/score", request), "completion_tokens": 0}
         return Answer({"id": "stub", "object": "list", "model": self.model, "data": data, "usage": usage})
 
-    def _message(self, request: Json) -> tuple[Json, str]:
+    def _message(self, request: Json) -> tuple[Json, str, int]:
+        """The message, its finish_reason and its number of tokens."""
         for tool in self.questions.tools:
             if request["messages"] == tool.messages and request.get("tools"):
                 calls = [{"name": call.tool, "arguments": json.dumps(call.arguments)} for call in tool.calls]
                 entries = [{"id": f"tool-{i}", "type": "function", "function": call} for i, call in enumerate(calls)]
-                message: Json = {"role": "assistant", "content": None, "tool_calls": entries}
-                return message, "tool_calls"
+                return {"role": "assistant", "content": None, "tool_calls": entries}, "tool_calls", 9
+        limit = request.get("max_tokens", MAX_MODEL_LEN)
+        text = self.says(request, self._text(request))
+        if request.get("ignore_eos") or limit == 1:
+            return {"role": "assistant", "content": text}, "length", limit
+        return {"role": "assistant", "content": text}, "stop", 4
+
+    def _text(self, request: Json) -> str:
+        schema = (request.get("response_format") or {}).get("json_schema", {}).get("schema", {})
+        if "enum" in schema:
+            return json.dumps(schema["enum"][0])
         for chat in self.questions.chat:
             if request["messages"] == chat.messages:
-                text = chat.contains_any[0] if chat.json else f"It is {chat.contains_any[0]} 🙂."
-                return {"role": "assistant", "content": text}, "stop"
-        return {"role": "assistant", "content": "pong"}, "stop"
+                return chat.contains_any[0] if chat.json else f"It is {chat.contains_any[0]} 🙂."
+        return "pong"
 
-    def _usage(self, request: Json) -> Json:
-        prompt = len(json.dumps(request["messages"]))
-        return {"prompt_tokens": prompt, "completion_tokens": 4, "total_tokens": prompt + 4}
+    def _usage(self, request: Json, completion: int) -> Json:
+        prompt = _lengths("/chat/completions", {**request, "max_tokens": 0})[0]
+        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
     def _chat(self, request: Json) -> Answer:
-        message, reason = self._message(request)
+        message, reason, tokens = self._message(request)
         choice = {"index": 0, "message": message, "finish_reason": reason}
         return Answer(
             {
@@ -119,12 +139,12 @@ class Stub:
                 "object": "chat.completion",
                 "model": self.model,
                 "choices": [choice],
-                "usage": self._usage(request),
+                "usage": self._usage(request, tokens),
             }
         )
 
     def _stream(self, request: Json) -> Answer:
-        message, reason = self._message(request)
+        message, reason, tokens = self._message(request)
         deltas: list[Json] = [{"role": "assistant", "content": ""}]
         if message["content"]:
             deltas += [{"content": letter} for letter in message["content"]]
@@ -139,7 +159,7 @@ class Stub:
             {"object": "chat.completion.chunk", "model": self.model, "choices": one} for one in choices
         ]
         if (request.get("stream_options") or {}).get("include_usage"):
-            chunks.append({**chunks[0], "choices": [], "usage": self._usage(request)})
+            chunks.append({**chunks[0], "choices": [], "usage": self._usage(request, tokens)})
         return Answer(events=(*(json.dumps(chunk) for chunk in chunks), "[DONE]"))
 
     def _embeddings(self, request: Json) -> Answer:
@@ -168,8 +188,7 @@ class Stub:
         return 0.99 if document == self.questions.guide_single.text_2 else 0.01
 
     def _score(self, request: Json) -> Answer:
-        texts = request["text_2"] if isinstance(request["text_2"], list) else [request["text_2"]]
-        found = [self._relevance(request["text_1"], text) for text in texts]
+        found = [self._relevance(request["text_1"], text) for text in _texts(request["text_2"])]
         return self._list([{"index": i, "object": "score", "score": one} for i, one in enumerate(found)], request)
 
     def _rerank(self, request: Json) -> Answer:
@@ -182,15 +201,56 @@ class Stub:
             for index, text in enumerate(request["documents"])
         ]
         results.sort(key=lambda one: -float(str(one["relevance_score"])))
-        tokens = len(json.dumps(request))
-        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         kept = results[: request.get("top_n") or len(results)]
+        usage = _pooling_usage("/rerank", request)
         return Answer({"id": "rerank-stub", "model": self.model, "usage": usage, "results": kept})
 
 
+def _malformed(path: str, request: Json) -> str:
+    """What is wrong with a request, if anything."""
+    match path:
+        case "/chat/completions":
+            schema = (request.get("response_format") or {}).get("json_schema", {}).get("schema", {})
+            if not isinstance(request["messages"], list) or not request["messages"]:
+                return "messages must be a list with entries"
+            return "unknown type in the JSON schema" if schema.get("type") == "no-such-type" else ""
+        case "/embeddings" | "/classify":
+            return "" if request["input"] and isinstance(request["input"], str | list) else "input is empty or no text"
+        case "/rerank":
+            return "" if request.get("documents") else "documents must be a list with entries"
+    return ""
+
+
+def _lengths(path: str, request: Json) -> list[int]:
+    """Tokens of each input of a request, with what is to be generated: words, and a few around them."""
+    match path:
+        case "/chat/completions":
+            words = sum(len(_words(one["content"])) for one in request["messages"])
+            return [words + 5 + (request.get("max_tokens") or 1)]
+        case "/embeddings" | "/classify":
+            return [len(_words(text)) + 2 for _, text in _each(request) if "truncate_prompt_tokens" not in request]
+        case "/score":
+            query, texts = request["text_1"], _texts(request["text_2"])
+        case _:
+            query, texts = request["query"], request["documents"]
+    return [len(_words(query)) + len(_words(text)) + 4 for text in texts]
+
+
+def _pooling_usage(path: str, request: Json) -> Json:
+    tokens = sum(_lengths(path, {key: value for key, value in request.items() if key != "truncate_prompt_tokens"}))
+    return {"prompt_tokens": tokens, "total_tokens": tokens}
+
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+def _texts(value: str | list[str]) -> list[str]:
+    return value if isinstance(value, list) else [value]
+
+
 def _each(request: Json) -> Iterator[tuple[int, str]]:
-    texts = request["input"] if isinstance(request["input"], list) else [request["input"]]
-    return enumerate(texts)
+    return enumerate(_texts(request["input"]))
 
 
 def _direction(text: str) -> list[float]:
@@ -203,14 +263,29 @@ def unchanged(score: float) -> float:
     return score
 
 
-@contextmanager
+def right(request: Json, text: str) -> str:
+    """The language model's right answer."""
+    return text
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128  # the verification opens many connections at once
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # nobody waits for a slow answer any more
+            super().handle_error(request, client_address)
+
+
+@contextlib.contextmanager
 def serving(
     kind: str,
     fault: Fault = healthy,
     *,
     really: str | None = None,
+    says: Says = right,
     rescore: Callable[[float], float] = unchanged,
-    api_key: str | None = None,
+    demands: str | None = API_KEY,
     **declared: Any,
 ) -> Iterator[Endpoint]:
     """Serve a stub on a loopback port, and give the endpoint as it is declared.
@@ -219,42 +294,55 @@ def serving(
         kind: the declared kind.
         fault: rewrites the answers.
         really: the kind that is served, where that is another one.
+        says: what a language model makes of the right text.
         rescore: what a reranker's model makes of the right score.
-        api_key: what the server demands under /v1.
+        demands: the API key that the server demands under /v1, and that is declared unless `declared` says otherwise.
         declared: other fields of the endpoint.
     """
-    stub = Stub(really or kind, f"tiny-{kind}", rescore)
+    stub = Stub(really or kind, f"tiny-{kind}", says, rescore)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         wbufsize = -1  # head and body in one packet, or each answer waits 40 ms for an acknowledgement
 
         def do_GET(self) -> None:
-            self._send("GET", {}, stub.models() if self.path == "/v1/models" else Answer({"detail": "Not Found"}, 404))
+            self._send({}, lambda: stub.models() if self.path == "/v1/models" else Answer({"detail": "Not Found"}, 404))
 
         def do_POST(self) -> None:
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            self._send("POST", request, stub.answer(self.path, request))
+            self._send(request, lambda: stub.answer(self.path, request))
 
-        def _send(self, method: str, request: Json, answer: Answer) -> None:
-            if api_key and self.path.startswith("/v1") and self.headers["Authorization"] != f"Bearer {api_key}":
-                answer = Answer({"error": "Unauthorized"}, 401)
-            answer = fault(self.path, request, answer)
+        def _send(self, request: Json, right_answer: Callable[[], Answer]) -> None:
+            guarded = demands and self.path.startswith("/v1") and self.headers["Authorization"] != f"Bearer {demands}"
+            answer = fault(self.path, request, Answer({"error": "Unauthorized"}, 401) if guarded else right_answer())
             if answer.events is not None:
-                body = "".join(f"data: {event}\n\n" for event in answer.events).encode()
-            else:
-                body = json.dumps(answer.body).encode() if answer.raw is None else answer.raw
+                self._send_events(answer)
+                return
+            time.sleep(answer.pause)
+            body = json.dumps(answer.body).encode() if answer.raw is None else answer.raw
             self.send_response(answer.status)
-            self.send_header("Content-Type", "application/json" if answer.events is None else "text/event-stream")
+            self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
 
+        def _send_events(self, answer: Answer) -> None:
+            self.send_response(answer.status)
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            for event in answer.events or ():
+                if answer.pause:
+                    self.wfile.flush()
+                    time.sleep(answer.pause)
+                part = f"data: {event}\n\n".encode()
+                self.wfile.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")
+            self.wfile.write(b"0\r\n\r\n")
+
         def log_message(self, *_: object) -> None:
             """Nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     fields: Mapping[str, Any] = {
@@ -266,8 +354,9 @@ def serving(
         "model": f"tiny-{kind}",
         "dtype": "float16",
         "tensor_parallel_size": 1,
+        "max_model_len": MAX_MODEL_LEN,
         "tool_calls": kind == "llm",
-        "api_key": api_key,
+        "api_key": demands,
         **declared,
     }
     try:

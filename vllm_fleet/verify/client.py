@@ -16,7 +16,7 @@ from vllm_fleet.verify.endpoint import Endpoint
 from vllm_fleet.verify.outcome import Exchange, Wrong, excerpt
 
 CONNECT_TIMEOUT = 5.0  # seconds
-ANSWER_TIMEOUT = 120.0  # seconds, for a whole answer
+ANSWER_TIMEOUT = 120.0  # seconds: for an answer to begin, and for a whole stream
 
 
 SHOWN_LENGTH = 2000  # characters of a request or an answer that reports show
@@ -144,8 +144,7 @@ class Client:
         began = time.monotonic()
         try:
             with self._open(method, path, body, headers) as response:
-                content = b"".join(self._in_time(response.iter_content(1 << 16), began))
-                answer = Answer(response.status_code, content.decode("utf-8", "replace"))
+                answer = Answer(response.status_code, response.content.decode("utf-8", "replace"))
         except requests.RequestException as error:
             self._keep(method, path, body, None, _root_cause(error), began)
             raise self._unanswered(method, path, error) from None
@@ -169,10 +168,10 @@ class Client:
             allow_redirects=False,
         )
 
-    def _in_time(self, parts: Iterator[bytes], began: float) -> Iterator[bytes]:
-        """The parts of an answer; a server that sends a little now and then must end in time as well."""
-        for part in parts:
-            yield part
+    def _in_time(self, lines: Iterator[bytes], began: float) -> Iterator[bytes]:
+        """The lines of a stream; a server that sends a little now and then must end in time as well."""
+        for line in lines:
+            yield line
             if time.monotonic() - began > self._timeout:
                 raise requests.Timeout
 

@@ -28,7 +28,7 @@ class Figure:
         return self.value >= limit if self.name.endswith("_per_second") else self.value <= limit
 
     def __str__(self) -> str:
-        return f"{self.name} {self.value:.3g}"
+        return f"{self.name} {round(self.value, 3 if self.value < 10 else 0):g}"
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,8 @@ def load_questions(own: Path | None = None) -> Questions:
         for items, where in section(kind, part):
             for entry in (_Entry(item, where) for item in _list(items, where)):
                 if "skip" in entry.data:
-                    found[entry.one_of("id", found)] = replace(found[entry.text("id")], skip=entry.text("skip"))
+                    known = entry.one_of("id", found)
+                    found[known] = replace(found[known], skip=entry.text("skip"))
                 else:
                     question = make(entry)
                     found[question.id] = question

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.stub_server import Answer, Json, serving
+from tests.broken_servers.stub import Answer, Json, serving
 from vllm_fleet.verify.endpoint import Endpoint
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -21,7 +22,7 @@ KEY = "sk-not-to-be-seen"
 
 def _berlin(path: str, request: Json, answer: Answer) -> Answer:
     """A language model that errs in one place, with characters in it that a terminal or XML could stumble on."""
-    text = json.dumps(answer.body).replace("Paris", "Berlin [bold] \\u0007")
+    text = json.dumps(answer.body).replace("Paris", "Berlin [bold] <script> \\u0007")
     return dataclasses.replace(answer, body=json.loads(text)) if "choices" in text else answer
 
 
@@ -34,14 +35,14 @@ def handed_over(directory: Path, *endpoints: Endpoint) -> str:
 @pytest.fixture(scope="module")
 def healthy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     directory = tmp_path_factory.mktemp("healthy")
-    with serving("llm", api_key=KEY) as llm, serving("embedding") as embedding, serving("rerank") as rerank:
+    with serving("llm", demands=KEY) as llm, serving("embedding") as embedding, serving("rerank") as rerank:
         yield handed_over(directory, llm, embedding, rerank)
 
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     directory = tmp_path_factory.mktemp("broken")
-    with serving("llm", _berlin, api_key=KEY) as llm, serving("rerank") as rerank:
+    with serving("llm", _berlin, demands=KEY) as llm, serving("rerank") as rerank:
         yield handed_over(directory, llm, rerank)
 
 
@@ -82,8 +83,9 @@ def test_a_wrong_answer_is_explained_and_gives_status_1(broken: str) -> None:
 
 
 def test_reports_are_written_as_json_and_junit_without_the_key(broken: str, tmp_path: Path) -> None:
-    report, junit = tmp_path / "new" / "report.json", tmp_path / "junit.xml"
-    done = verify("--endpoints", broken, "--json", "--output", str(report), "--junit", str(junit))
+    report, junit, page = tmp_path / "new" / "report.json", tmp_path / "junit.xml", tmp_path / "report.html"
+    files = ["--output", str(report), "--junit", str(junit), "--html", str(page)]
+    done = verify("--endpoints", broken, "--json", *files)
     assert json.loads(done.stdout) == json.loads(report.read_text())
     llm = json.loads(report.read_text())["servers"][0]
     failed = [one for one in llm["checks"] if one["status"] == "failed"]
@@ -92,7 +94,27 @@ def test_reports_are_written_as_json_and_junit_without_the_key(broken: str, tmp_
     assert [suite.get("name") for suite in suites] == ["llm on stub-host", "rerank on stub-host"]
     assert suites[0].get("failures") == str(len(failed))
     assert len(suites.findall(".//failure")) == len(failed)
-    assert KEY not in done.stdout + done.stderr + report.read_text() + junit.read_text()
+    assert llm["checks"][-1]["figures"]["tokens_per_second"] > 0
+    assert KEY not in done.stdout + done.stderr + report.read_text() + junit.read_text() + page.read_text()
+
+
+def test_the_page_tells_somebody_who_was_not_there(broken: str, tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    verify("--endpoints", broken, "--html", str(file))
+    page = file.read_text(encoding="utf-8")
+    for words in (
+        "checks failed on 2 servers",
+        "llm on stub-host",
+        "http://127.0.0.1:",
+        "<dt>usually</dt><dd>another model is behind the name",
+        "POST /v1/chat/completions</code>, HTTP 200",
+        "法国的首都是哪里",
+        "tokens_per_second",
+        "&lt;script&gt;",
+    ):
+        assert words in page
+    assert "<script" not in page
+    assert not re.search(r"(src|href)=(?!\"#)", page), "the page needs another file"
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,22 @@ def test_an_endpoint_is_read_and_hides_its_key() -> None:
     assert "sk-secret" not in repr(endpoint)
 
 
+def test_a_built_in_question_can_be_left_out_with_a_reason(tmp_path: Path) -> None:
+    file = written(tmp_path, 'llm: {chat: [{id: capital_of_france_chinese, skip: "it speaks no Chinese"}]}')
+    built_in, questions = load_questions(), load_questions(file)
+    assert [one.id for one in questions.chat] == [one.id for one in built_in.chat]
+    assert {one.id: one.skip for one in questions.chat if one.skip} == {
+        "capital_of_france_chinese": "it speaks no Chinese"
+    }
+    assert "capital_of_france_chinese" not in [one.id for one in questions.reproducible_chat]
+
+
+def test_limits_of_figures_are_read_by_kind(tmp_path: Path) -> None:
+    file = written(tmp_path, "llm: {limits: {tokens_per_second: 500, first_token_seconds: 0.2}}")
+    assert load_questions(file).limits == {"llm": {"tokens_per_second": 500, "first_token_seconds": 0.2}}
+    assert load_questions().limits == {}
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -109,7 +125,7 @@ def test_the_built_in_questions_hold_the_guide_s_requests() -> None:
     assert guide.request == {"temperature": 0.7, "top_p": 0.8, "max_tokens": 512, "repetition_penalty": 1.05}
     assert questions.guide_texts == ("你好，世界", "Hello, world", "深度学习")
     assert questions.ranking[0].order == (1, 0, 2)
-    assert questions.reproducible_chat.request["temperature"] == 0
+    assert [one.id for one in questions.reproducible_chat] == [one.id for one in questions.chat[1:]]
 
 
 def test_own_questions_are_added_and_take_the_place_of_those_with_their_id(tmp_path: Path) -> None:
@@ -134,11 +150,15 @@ def test_own_questions_are_added_and_take_the_place_of_those_with_their_id(tmp_p
         ("llm: [", "is not YAML"),
         ("- 1", "expected the sections llm, embedding, rerank, found list"),
         ("chat: {}", "unknown section 'chat'"),
-        ("llm: {chats: []}", "llm: unknown key 'chats'; known are chat, tools"),
+        ("llm: {chats: []}", "llm: unknown key 'chats'; known are chat, limits, tools"),
         ("llm: {chat: []}", "llm.chat: expected a list with entries"),
         ("llm: {chat: [{id: x, messages: [{}]}]}", "llm.chat: x: expect is missing"),
         ("llm: {chat: [{id: x, messages: [{}], expect: {contains_any: Paris}}]}", "contains_any must be of type list"),
         ("embedding: {closer: [{id: x, text: a, paraphrase: b}]}", "closer: x: unrelated is missing"),
+        ("llm: {chat: [{id: x, skip: none}]}", "id must be one of guide_introduction, "),
+        ("llm: {tools: [{id: x, messages: [{}], tools: [{}], expect: {calls: [{tool: t}]}}]}", "arguments is missing"),
+        ("llm: {limits: {p99: 1}}", "llm.limits: unknown figure 'p99'; known are first_token_seconds, "),
+        ("llm: {limits: {slowest_seconds: fast}}", "slowest_seconds must be of type int | float, found 'fast'"),
         ("rerank: {ranking: [{id: x, query: q, documents: [a], best: 1}]}", "expected a number from 0 to 0, found 1"),
         ("rerank: {ranking: [{id: x, query: q, documents: [a, b], order: [1, 1]}]}", "name each document once"),
     ],
