@@ -10,11 +10,14 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from vllm_fleet.errors import FleetError
+from vllm_fleet.verify import golden
+from vllm_fleet.verify.checks import golden as golden_checks
 from vllm_fleet.verify.client import ANSWER_TIMEOUT
 from vllm_fleet.verify.endpoint import Endpoint, parse_endpoints
 from vllm_fleet.verify.outcome import Outcome, Status
@@ -37,6 +40,11 @@ def build_parser() -> argparse.ArgumentParser:
     source.add_argument("-i", "--inventory", metavar="PATH", help="whose servers to ask; default: that of ansible.cfg")
     source.add_argument("--endpoints", metavar="FILE", help="the servers as JSON instead; - reads standard input")
     parser.add_argument("--questions", type=Path, metavar="FILE", help="questions to add to the built-in ones (YAML)")
+    recorded = parser.add_mutually_exclusive_group()
+    recorded.add_argument(
+        "--golden", type=Path, metavar="FILE", help="vectors and scores recorded before must still be got"
+    )
+    recorded.add_argument("--record-golden", type=Path, metavar="FILE", help="record them, where every check passed")
     parser.add_argument("--timeout", type=_seconds, default=ANSWER_TIMEOUT, metavar="SECONDS", help="for one answer")
     parser.add_argument("--json", action="store_true", help="print the report as JSON instead of a table")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the report as JSON to a file as well")
@@ -76,9 +84,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(argv)
     try:
         questions = load_questions(options.questions)
+        if options.golden:
+            questions = replace(questions, golden=golden.read(options.golden))
         endpoints = read_endpoints(options.endpoints, options.inventory)
         with _progress(endpoints, questions) as listener:
             verification = verify(endpoints, questions, options.timeout, listener)
+        if options.record_golden and verification.passed:
+            recorded = golden_checks.record(endpoints, questions, options.timeout)
+            _write(options.record_golden, golden.as_json(recorded).encode())
         report = json.dumps(as_json(verification), ensure_ascii=False, indent=2)
         if options.output:
             _write(options.output, f"{report}\n".encode())

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import yaml
 
 from vllm_fleet.errors import FleetError
+from vllm_fleet.verify.golden import Golden
 
 DEFAULT_FILE = Path(__file__).with_name("questions.yml")
 
@@ -103,6 +104,7 @@ class Questions:
     guide_batch: Batch
     ranking: tuple[Ranking, ...]
     limits: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # of figures, by kind
+    golden: Golden | None = None  # what was recorded before, to compare with
 
     @property
     def reproducible_chat(self) -> list[ChatQuestion]:

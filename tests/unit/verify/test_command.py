@@ -72,6 +72,19 @@ def test_endpoints_are_read_from_standard_input(healthy: str) -> None:
     assert verify("--endpoints=-", stdin=Path(healthy).read_text()).returncode == 0
 
 
+def test_vectors_and_scores_are_recorded_and_compared_with(healthy: str, tmp_path: Path) -> None:
+    file = tmp_path / "golden.json"
+    assert verify("--endpoints", healthy, "--record-golden", str(file)).returncode == 0
+    done = verify("--endpoints", healthy, "--golden", str(file), "--json")
+    checks = {one["id"]: one["status"] for server in json.loads(done.stdout)["servers"] for one in server["checks"]}
+    assert (checks["vectors_equal_golden"], checks["scores_equal_golden"]) == ("passed", "passed")
+
+
+def test_nothing_is_recorded_of_a_server_that_fails(broken: str, tmp_path: Path) -> None:
+    assert verify("--endpoints", broken, "--record-golden", str(tmp_path / "golden.json")).returncode == 1
+    assert not (tmp_path / "golden.json").exists()
+
+
 def test_a_wrong_answer_is_explained_and_gives_status_1(broken: str) -> None:
     done = verify("--endpoints", broken)
     assert done.returncode == 1
@@ -123,6 +136,7 @@ def test_the_page_tells_somebody_who_was_not_there(broken: str, tmp_path: Path) 
         (["--endpoints", "none.json"], "The endpoints cannot be read from none.json"),
         (["--endpoints", "-"], "standard input is not JSON"),
         (["--endpoints", "-", "--questions", "none.yml"], "The questions cannot be read from none.yml"),
+        (["--endpoints", "-", "--golden", "none.json"], "The golden vectors cannot be read from none.json"),
         (["--endpoints", "-", "--timeout", "0"], "must be above 0"),
         (["--inventory", "no-such-inventory"], "no-such-inventory"),
     ],

@@ -10,4 +10,5 @@ from vllm_fleet.verify.checks import (  # noqa: F401, I001
     rerank,
     length,
     load,
+    golden,
 )

@@ -42,7 +42,7 @@ def score_batch(client: Client, endpoint: Endpoint, questions: Questions) -> Non
     if any(score > found[batch.best] - LEAST_SPREAD for place, score in enumerate(found) if place != batch.best):
         raise Wrong(
             f"the highest score for {batch.text_2[batch.best]!r}, by {LEAST_SPREAD} at least",
-            f"{_listed(found)} from {client.where('POST', SCORE)}",
+            f"{listed(found)} from {client.where('POST', SCORE)}",
             _WRONG_ORDER,
         )
 
@@ -58,13 +58,13 @@ def ranks(client: Client, endpoint: Endpoint, question: Ranking) -> None:
     if sorted(order) != list(range(len(question.documents))) or found != sorted(found, reverse=True):
         raise Wrong(
             "each document once, by falling score",
-            f"documents {order} with scores {_listed(found)} from {where}",
+            f"documents {order} with scores {listed(found)} from {where}",
             "something between rewrites answers",
         )
     if tuple(order[: len(question.order)]) != question.order or found[0] - found[-1] < LEAST_SPREAD:
         raise Wrong(
             f"the documents in the order {list(question.order)}, the first {LEAST_SPREAD} above the last at least",
-            f"{order} with scores {_listed(found)} from {where}",
+            f"{order} with scores {listed(found)} from {where}",
             _WRONG_ORDER,
         )
     for index, _, text in results:
@@ -102,8 +102,8 @@ def rerank_equals_score(client: Client, endpoint: Endpoint, questions: Questions
     by_index = {index: score for index, score, _ in ranked}
     if any(abs(by_index.get(place, math.inf) - score) > SAME_SCORE for place, score in enumerate(scored)):
         raise Wrong(
-            f"/rerank to score as /score does: {_listed(scored)}",
-            f"{_listed([score for _, score in sorted(by_index.items())])} from {client.where('POST', RERANK)}",
+            f"/rerank to score as /score does: {listed(scored)}",
+            f"{listed([score for _, score in sorted(by_index.items())])} from {client.where('POST', RERANK)}",
             "the two paths lead to different servers",
         )
 
@@ -121,11 +121,12 @@ def ranks_many(client: Client, endpoint: Endpoint, questions: Questions) -> None
     if sorted(order) != list(range(MANY)) or order[0] != place or results[0][1] - results[-1][1] < LEAST_SPREAD:
         raise Wrong(
             f"{MANY} documents, each once, number {place} first, {LEAST_SPREAD} above the last at least",
-            f"{len(set(order))} of them, {order[:3]} first, scores {_listed([one[1] for one in results[:3]])}, from "
+            f"{len(set(order))} of them, {order[:3]} first, scores {listed([one[1] for one in results[:3]])}, from "
             f"{client.where('POST', RERANK)}",
             "something between cuts or splits long lists of documents; or another model is behind the name",
         )
 
 
-def _listed(values: Sequence[float]) -> str:
+def listed(values: Sequence[float]) -> str:
+    """Scores as messages show them."""
     return "[" + ", ".join(f"{value:.4g}" for value in values) + "]"

@@ -1,0 +1,197 @@
+"""The verification against real vLLM: healthy servers pass again and again, misconfigured ones fail where they should.
+
+What a real server cannot be made to do wrong is tried with stubs: see tests/broken_servers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.integration.conftest import LabHost, run
+from vllm_fleet.verify.endpoint import Endpoint, parse_endpoints
+from vllm_fleet.verify.outcome import Status
+from vllm_fleet.verify.questions import load_questions
+from vllm_fleet.verify.report import explanation
+from vllm_fleet.verify.run import verify, verify_server
+
+pytestmark = pytest.mark.integration
+
+QUESTIONS = load_questions()
+MODELS = "/var/lib/vllm-fleet/models"
+BIN = "/opt/vllm-fleet/current/bin"
+PORT = 33001
+READY_SECONDS = 400
+KEY = "key-of-the-wrong-server"
+# A chat template that knows nothing of roles, turns or tools.
+FOREIGN_TEMPLATE = "{% for message in messages %}{{ message.content }}\n{% endfor %}"
+
+
+@pytest.fixture(scope="module")
+def deployed(lab_host: LabHost, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Endpoint]:
+    """The endpoints of a deployed lab, by kind."""
+    done = run("scripts/deploy", "site.yml", timeout=1500)
+    assert done.status == 0, done.output[-6000:]
+    file = tmp_path_factory.mktemp("endpoints") / "endpoints.json"
+    done = run("ansible-playbook", "playbooks/endpoints.yml", "-e", f"endpoints_file={file}")
+    assert done.status == 0, done.output[-4000:]
+    return {one.kind: one for one in parse_endpoints(file.read_text(encoding="utf-8"), str(file))}
+
+
+@contextlib.contextmanager
+def wrong_server(host: LabHost, declared: Endpoint, model: str, *flags: str, key: str = "") -> Iterator[Endpoint]:
+    """Start vLLM otherwise than it is declared, on a port of its own, and give its endpoint."""
+    environment = {
+        "PATH": f"{BIN}:/usr/bin:/bin",
+        "HOME": "/var/cache/wrong-server",
+        "VLLM_CACHE_ROOT": "/var/cache/wrong-server/vllm",
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "0,1",
+        **({"VLLM_API_KEY": key} if key else {}),
+    }
+    host.read(
+        *("systemd-run", "--collect", "--quiet", "--unit=wrong-server", "--uid=vllm", "--gid=vllm"),
+        *("-p", "CacheDirectory=wrong-server"),
+        *(f"--setenv={name}={value}" for name, value in environment.items()),
+        *(f"{BIN}/vllm", "serve", model, "--served-model-name", declared.model, "--dtype", "float16"),
+        *("--host", "0.0.0.0", "--port", str(PORT), "--enforce-eager", *flags),
+    )
+    try:
+        endpoint = replace(declared, base_url=f"http://{declared.address[0]}:{PORT}", unit="wrong-server.service")
+        _wait_until_ready(host, endpoint)
+        yield replace(endpoint, api_key=key or None)
+    finally:
+        host.do("systemctl", "stop", "wrong-server.service")
+
+
+def _wait_until_ready(host: LabHost, endpoint: Endpoint) -> None:
+    began = time.monotonic()
+    while time.monotonic() - began < READY_SECONDS:
+        assert host.active(["wrong-server.service"]), host.do("journalctl", "-n", "60", "--unit=wrong-server").output
+        with contextlib.suppress(requests.RequestException):
+            if requests.get(f"{endpoint.base_url}/health", timeout=5).ok:
+                return
+        time.sleep(1)
+    pytest.fail(f"not ready in {READY_SECONDS} s")
+
+
+def copy_of(host: LabHost, model: str, name: str) -> str:
+    """Copy a model on the host, to be changed."""
+    copy = f"/var/lib/{name}"
+    host.read("rm", "-rf", copy)
+    host.read("cp", "-r", f"{MODELS}/{model}", copy)
+    return copy
+
+
+def failures(endpoint: Endpoint) -> dict[str, str]:
+    """The failed checks with what they say."""
+    result = verify_server(endpoint, QUESTIONS)
+    return {one.check: "\n".join(explanation(one)) for one in result.failures}
+
+
+def require(found: Mapping[str, str], pattern: str, words: str) -> None:
+    """Require that only checks of a pattern failed, at least one of them, and that one says these words."""
+    assert found, "nothing failed"
+    assert [check for check in found if not fnmatchcase(check, pattern)] == [], found
+    assert any(words in text for text in found.values()), found
+
+
+def test_three_runs_in_a_row_find_nothing_wrong(deployed: Mapping[str, Endpoint]) -> None:
+    for _ in range(3):
+        verification = verify(list(deployed.values()), QUESTIONS)
+        assert [explanation(one) for server in verification.servers for one in server.failures] == []
+        # Without a declared key nothing can be said about keys; all else is asked.
+        not_run = {
+            one.check for server in verification.servers for one in server.outcomes if one.status is Status.NOT_RUN
+        }
+        assert not_run == {"key_required"}
+
+
+def test_the_playbook_leaves_the_report_in_two_forms(deployed: Mapping[str, Endpoint]) -> None:
+    root = Path(__file__).resolve().parents[2]
+    files = [root / ".vllm-fleet" / f"verification.{ending}" for ending in ("json", "html")]
+    for file in files:
+        file.unlink(missing_ok=True)
+    done = run("ansible-playbook", "playbooks/verify.yml")
+    assert done.status == 0, done.output[-4000:]
+    assert all("tiny-reranker" in file.read_text(encoding="utf-8") for file in files)
+
+
+@pytest.mark.parametrize(
+    ("kind", "really"),
+    [("rerank", "embedding"), ("embedding", "rerank"), ("llm", "embedding"), ("embedding", "llm"), ("rerank", "llm")],
+)
+def test_a_server_in_another_ones_place_is_recognised(deployed: Mapping[str, Endpoint], kind: str, really: str) -> None:
+    there = deployed[really]
+    endpoint = replace(deployed[kind], base_url=there.base_url, model=there.model, max_model_len=there.max_model_len)
+    require(failures(endpoint), "kind", f"a server of kind {kind}")
+
+
+def test_another_served_name_is_recognised(deployed: Mapping[str, Endpoint]) -> None:
+    require(failures(replace(deployed["llm"], model="qwen2.5-3b-instruct")), "served_name", "tiny-qwen2")
+
+
+def test_a_server_that_ignores_the_declared_key_is_recognised(deployed: Mapping[str, Endpoint]) -> None:
+    require(failures(replace(deployed["rerank"], api_key=KEY)), "key_required", "HTTP 200 without a key")
+
+
+def test_without_a_tool_parser_with_a_key_and_shorter(lab_host: LabHost, deployed: Mapping[str, Endpoint]) -> None:
+    """One server, three declarations that it does not keep, each in one way."""
+    declared = deployed["llm"]
+    model = f"{MODELS}/lab--tiny-qwen2"
+    with wrong_server(lab_host, declared, model, "--max-model-len", "1024", key=KEY) as endpoint:
+        require(failures(replace(endpoint, max_model_len=1024)), "*_tool*_call*", "tool")
+        require(failures(replace(endpoint, tool_calls=False)), "model_length", "max_model_len 2048")
+        require(failures(replace(endpoint, api_key="another-key")), "reachable", "API key")
+        assert failures(replace(endpoint, max_model_len=1024, tool_calls=False)) == {}
+
+
+def test_another_models_chat_template(lab_host: LabHost, deployed: Mapping[str, Endpoint]) -> None:
+    template = ("--chat-template", FOREIGN_TEMPLATE)
+    declared = replace(deployed["llm"], max_model_len=None, tool_calls=False)
+    with wrong_server(lab_host, declared, f"{MODELS}/lab--tiny-qwen2", *template) as endpoint:
+        require(failures(endpoint), "answers_*", "a wrong chat template")
+
+
+def test_the_end_ids_lost_in_a_copy(lab_host: LabHost, deployed: Mapping[str, Endpoint]) -> None:
+    """generation_config.json is missing, and the other files name only the other end id."""
+    copy = copy_of(lab_host, "lab--tiny-qwen2", "wrong-end")
+    lab_host.read("rm", f"{copy}/generation_config.json")
+    lab_host.read("sed", "-i", 's/"eos_token_id": 1/"eos_token_id": 0/', f"{copy}/config.json")
+    lab_host.read(
+        "sed", "-i", 's/"eos_token": "<|im_end|>"/"eos_token": "<|endoftext|>"/', f"{copy}/tokenizer_config.json"
+    )
+    declared = replace(deployed["llm"], max_model_len=None, tool_calls=False)
+    with wrong_server(lab_host, declared, copy) as endpoint:
+        require(failures(endpoint), "answers_*", "generation_config.json")
+
+
+def test_vectors_that_are_not_normalised(lab_host: LabHost, deployed: Mapping[str, Endpoint]) -> None:
+    flags = ("--runner", "pooling", "--pooler-config", '{"use_activation": false}')
+    model = f"{MODELS}/lab--tiny-xlm-roberta-embedding"
+    with wrong_server(lab_host, deployed["embedding"], model, *flags) as endpoint:
+        require(failures(endpoint), "vectors_unit_norm", "vectors of length 1")
+
+
+def test_the_tokenizer_of_another_model(lab_host: LabHost, deployed: Mapping[str, Endpoint]) -> None:
+    flags = ("--runner", "pooling", "--tokenizer", f"{MODELS}/lab--tiny-xlm-roberta-reranker")
+    model = f"{MODELS}/lab--tiny-xlm-roberta-embedding"
+    with wrong_server(lab_host, deployed["embedding"], model, *flags) as endpoint:
+        require(failures(endpoint), "closer_*", "tokenizer is wrong")
+
+
+def test_a_reranker_without_its_weights(lab_host: LabHost, deployed: Mapping[str, Endpoint]) -> None:
+    flags = ("--runner", "pooling", "--load-format", "dummy")
+    model = f"{MODELS}/lab--tiny-xlm-roberta-reranker"
+    with wrong_server(lab_host, deployed["rerank"], model, *flags) as endpoint:
+        found = failures(endpoint)
+        require({check: text for check, text in found.items() if check != "score_batch"}, "ranks_*", "another model")
