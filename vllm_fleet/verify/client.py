@@ -122,9 +122,13 @@ class Client:
             self._keep("POST", path, request, status, "\n".join(events), began)
         return Stream(tuple(chunks), tuple(times), done=events[-1:] == [DONE])
 
-    def without_key(self, text: str) -> str:
+    def redacted(self, text: str) -> str:
         """`text` as it may be shown: servers and proxies repeat a refused key in their answers."""
         return text.replace(self._endpoint.api_key, "[API key]") if self._endpoint.api_key else text
+
+    def excerpt(self, text: str) -> str:
+        """The beginning of an answer as messages show it; half a key is a key, so it is taken out before cutting."""
+        return excerpt(self.redacted(text))
 
     def close(self) -> None:
         """Give the connections back."""
@@ -183,7 +187,7 @@ class Client:
         self.exchanges.append(Exchange(method, path, self._shown(request), status, self._shown(answer), seconds))
 
     def _shown(self, text: str) -> str:
-        shown = self.without_key(text)
+        shown = self.redacted(text)
         return shown if len(shown) <= SHOWN_LENGTH else f"{shown[:SHOWN_LENGTH]}... ({len(text)} characters)"
 
     def _chunk(self, path: str, data: str) -> Mapping[str, Any]:
@@ -194,7 +198,7 @@ class Client:
         if not isinstance(chunk, dict) or "error" in chunk:
             raise Wrong(
                 "events that are JSON objects, without an error among them",
-                f"the event {excerpt(data)} from {self.where('POST', path)}",
+                f"the event {self.excerpt(data)} from {self.where('POST', path)}",
                 f"the engine failed during the answer: {self._journal()}",
             )
         return chunk
@@ -208,13 +212,13 @@ class Client:
         if not isinstance(answer, dict):
             raise Wrong(
                 "a JSON object",
-                f"{excerpt(given.text) or 'an empty body'} from {self.where(method, path)}",
+                f"{self.excerpt(given.text) or 'an empty body'} from {self.where(method, path)}",
                 "something else than vLLM listens there, such as a proxy or a log-in page: compare the port",
             )
         if answer.get("object") == "error" or answer.get("error"):
             raise Wrong(
                 "an answer",
-                f"HTTP 200 with an error in its body from {self.where(method, path)}: {excerpt(given.text)}",
+                f"HTTP 200 with an error in its body from {self.where(method, path)}: {self.excerpt(given.text)}",
                 f"a proxy or a former vLLM that hides the error status: {self._journal()}",
             )
         return answer
@@ -224,7 +228,7 @@ class Client:
             return
         raise Wrong(
             "HTTP 200",
-            f"HTTP {answer.status} from {self.where(method, path)}: {excerpt(answer.text)}",
+            f"HTTP {answer.status} from {self.where(method, path)}: {self.excerpt(answer.text)}",
             self._cause_of_status(answer.status),
         )
 

@@ -99,6 +99,8 @@ def _check_url(url: str, where: str) -> None:
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
+    if usable and "@" in parts.netloc:
+        raise FleetError(f"{where}: base_url must hold no user and password; reports show it.")
     if not usable:
         raise FleetError(f"{where}: base_url must look like http://10.0.0.2:32804, found {url!r}.")
     if parts.path.endswith("/v1"):

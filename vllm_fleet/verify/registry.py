@@ -44,7 +44,7 @@ class Check:
         began, sent = time.monotonic(), len(client.exchanges)
 
         def outcome(status: Status, figures: tuple[Figure, ...] = (), **texts: str) -> Outcome:
-            shown = {name: client.without_key(text) for name, text in texts.items()}
+            shown = {name: client.redacted(text) for name, text in texts.items()}
             exchanges = tuple(client.exchanges[sent:])
             seconds = time.monotonic() - began
             return Outcome(self.id, self.title, status, seconds, figures=figures, exchanges=exchanges, **shown)

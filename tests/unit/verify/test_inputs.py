@@ -80,6 +80,7 @@ def test_a_file_of_another_form_is_refused(text: str, sentence: str) -> None:
         ({"base_url": "10.0.0.2:32804"}, "base_url must look like http://"),
         ({"base_url": "http://10.0.0.2:port"}, "base_url must look like http://"),
         ({"base_url": "http://10.0.0.2:32804/v1"}, "base_url is given without /v1"),
+        ({"base_url": "http://me:secret@10.0.0.2:32804"}, "base_url must hold no user and password"),
         ({"port": 32804}, "unknown key 'port'"),
     ],
     ids=str,

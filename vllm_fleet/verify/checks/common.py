@@ -170,7 +170,7 @@ def require_refusal(
     answer = client.try_post(path, body)
     if answer.status not in statuses or "error" not in answer.text or containing not in answer.text:
         raise Wrong(
-            expected, f"HTTP {answer.status} from {client.where('POST', path)}: {excerpt(answer.text)}", usually
+            expected, f"HTTP {answer.status} from {client.where('POST', path)}: {client.excerpt(answer.text)}", usually
         )
     try:
         client.post(path, _PING_OF_PATH[path])

@@ -41,7 +41,7 @@ def record(endpoints: Sequence[Endpoint], questions: Questions, timeout: float) 
                 asked = [(one.query, one.documents) for one in questions.ranking]
                 scores[endpoint.model] = [(query, found, _scores(client, query, found)) for query, found in asked]
         except Wrong as wrong:
-            raise FleetError(f"Nothing was recorded: {client.without_key(str(wrong))}.") from None
+            raise FleetError(f"Nothing was recorded: {client.redacted(str(wrong))}.") from None
         finally:
             client.close()
     return Golden(vectors, scores)

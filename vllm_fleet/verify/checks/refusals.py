@@ -8,7 +8,7 @@ from typing import Any
 from vllm_fleet.verify.checks.common import CHAT, EMBEDDINGS, PING, RERANK, require_refusal
 from vllm_fleet.verify.client import Client
 from vllm_fleet.verify.endpoint import Endpoint
-from vllm_fleet.verify.outcome import NotRun, Wrong, excerpt
+from vllm_fleet.verify.outcome import NotRun, Wrong
 from vllm_fleet.verify.questions import Questions
 from vllm_fleet.verify.registry import check
 
@@ -57,7 +57,7 @@ def key_required(client: Client, endpoint: Endpoint, questions: Questions) -> No
         if answer.status not in (401, 403):
             raise Wrong(
                 f"HTTP 401 {what}",
-                f"HTTP {answer.status} {what} from {client.where('POST', path)}: {excerpt(answer.text)}",
+                f"HTTP {answer.status} {what} from {client.where('POST', path)}: {client.excerpt(answer.text)}",
                 f"the unit was started before the key was declared: `systemctl restart {endpoint.unit}` on "
                 f"{endpoint.host}; or a proxy adds the key for everybody",
             )
@@ -85,7 +85,7 @@ def empty_input(client: Client, endpoint: Endpoint, questions: Questions) -> Non
         if answer.status not in (200, 400, 422):
             raise Wrong(
                 "HTTP 200, or 400 with a reason, for an empty input",
-                f"HTTP {answer.status} from {client.where('POST', path)}: {excerpt(answer.text)}",
+                f"HTTP {answer.status} from {client.where('POST', path)}: {client.excerpt(answer.text)}",
                 f"a vLLM version with a known defect: `journalctl -u {endpoint.unit} -n 50` on {endpoint.host}",
             )
     client.post(*PING[endpoint.kind])
