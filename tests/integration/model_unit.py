@@ -87,10 +87,10 @@ class ModelUnit:
     def is_serving(self) -> bool:
         return self.show("ActiveState", "SubState") == {"ActiveState": "active", "SubState": "running"}
 
-    def wait_until_serving(self, seconds: float = 300) -> float:
+    def wait_until_serving(self, seconds: float = 400) -> float:
         return wait_until(self.is_serving, seconds, lambda: self.journal()[-3000:])
 
-    def wait_until_restarted(self, before: str, seconds: float = 300) -> float:
+    def wait_until_restarted(self, before: str, seconds: float = 400) -> float:
         """Wait until another start of the unit than ``before`` serves; return the seconds."""
         return wait_until(lambda: self.is_serving() and self.run_id != before, seconds, lambda: self.journal()[-3000:])
 

@@ -17,8 +17,8 @@ from tests.integration.model_unit import ModelUnit, address_of, wait_until
 
 pytestmark = pytest.mark.integration
 
-# Shorter than the defaults, so that the tests end; long enough for two busy cores.
-WATCHDOG_SECONDS = 18
+# Shorter than the defaults, so that the tests end; long enough for two cores that others use as well.
+WATCHDOG_SECONDS = 30
 DRAIN_SECONDS = 8
 TRAINED = ROOT / "vllm_fleet/lab/models/trained"
 DECLARATION: dict[str, Any] = {
@@ -44,6 +44,8 @@ DECLARATION: dict[str, Any] = {
             "served_model_name": "tiny-embedding",
             "dtype": "float16",
             "port": 32805,
+            # Nothing is compiled, so that its many starts are quick.
+            "extra_args": {"enforce-eager": True},
         },
     ],
 }
@@ -175,7 +177,7 @@ def test_a_busy_server_is_not_a_dead_one(llm: ModelUnit, address: str) -> None:
 
     def generate(_: int) -> int:
         done = 0
-        while time.monotonic() - began < 4 * WATCHDOG_SECONDS:
+        while time.monotonic() - began < 2.5 * WATCHDOG_SECONDS:
             answer = requests.post(f"http://{address}:{llm.port}/v1/completions", json=generation(1500), timeout=600)
             assert answer.json()["usage"]["completion_tokens"] == 1500
             done += 1
@@ -183,7 +185,7 @@ def test_a_busy_server_is_not_a_dead_one(llm: ModelUnit, address: str) -> None:
 
     with ThreadPoolExecutor(64) as pool:
         assert sum(pool.map(generate, range(64))) >= 64
-    assert time.monotonic() - began > 3 * WATCHDOG_SECONDS
+    assert time.monotonic() - began > 2 * WATCHDOG_SECONDS
     assert llm.run_id == before, llm.journal(before)
 
 
@@ -205,7 +207,7 @@ def test_a_host_that_was_rebooted_serves_again(embedding: ModelUnit, llm: ModelU
 def assert_started_one_after_the_other(units: tuple[ModelUnit, ModelUnit], before: list[str]) -> None:
     """Wait until both serve, and look at them all the while."""
     waited = False
-    limit = time.monotonic() + 300
+    limit = time.monotonic() + 400
     while not all(unit.is_serving() and unit.run_id != old for unit, old in zip(units, before, strict=True)):
         assert time.monotonic() < limit, [unit.status for unit in units]
         shown = [unit.show("StatusText", "ActiveState") for unit in units]
