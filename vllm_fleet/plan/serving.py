@@ -15,7 +15,7 @@ from vllm_fleet.plan.declaration import ModelServer, parse
 from vllm_fleet.plan.flags import FlagCatalogue
 from vllm_fleet.plan.host import Host
 from vllm_fleet.plan.problems import Problem
-from vllm_fleet.plan.settings import BACKENDS, Settings
+from vllm_fleet.plan.settings import BACKENDS, WATCHDOG_SECONDS_MIN, Settings
 
 # Above this share of one GPU the CUDA contexts of several servers no longer fit beside what vLLM reserves.
 SHARED_GPU_LIMIT = 0.95
@@ -55,7 +55,7 @@ class Server:
     trust_remote_code: bool
     argv: tuple[str, ...]
     env: dict[str, str]
-    start_locks: tuple[str, ...]
+    device_locks: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class ServingPlan:
             **plain,
             "models": list(plain["models"]),
             "servers": [
-                {**server, "argv": list(server["argv"]), "start_locks": list(server["start_locks"])}
+                {**server, "argv": list(server["argv"]), "device_locks": list(server["device_locks"])}
                 for server in plain["servers"]
             ],
         }
@@ -84,7 +84,7 @@ def make_plan(
 ) -> tuple[ServingPlan | None, tuple[Problem, ...]]:
     """Plan one host; return the plan, or None and every reason against it."""
     declared, problems = parse(raw, flags)
-    problems += _settings_problems(settings)
+    problems += _settings_problems(settings) + _environment_problems(declared)
     if settings.backend == "cuda":
         problems += _gpu_problems(declared, host)
     if problems:
@@ -95,10 +95,22 @@ def make_plan(
 
 
 def _settings_problems(settings: Settings) -> tuple[Problem, ...]:
-    if settings.backend in BACKENDS:
-        return ()
-    choices = " or ".join(BACKENDS)
-    return (Problem("vllm_runtime_backend", f"expected {choices}, found {settings.backend!r}"),)
+    problems = []
+    if settings.backend not in BACKENDS:
+        expected = " or ".join(BACKENDS)
+        problems.append(Problem("vllm_runtime_backend", f"expected {expected}, found {settings.backend!r}"))
+    if settings.watchdog_seconds != 0 and settings.watchdog_seconds < WATCHDOG_SECONDS_MIN:
+        expected = f"0 (no watchdog) or at least {WATCHDOG_SECONDS_MIN}"
+        problems.append(
+            Problem("model_server_watchdog_seconds", f"expected {expected}, found {settings.watchdog_seconds}")
+        )
+    return tuple(problems)
+
+
+def _environment_problems(declared: Sequence[ModelServer]) -> tuple[Problem, ...]:
+    """Variables that would break a server later than its start."""
+    reason = "env: VLLM_PORT makes vLLM's inner ports collide with those of another server; declare port alone"
+    return tuple(Problem(f"server {server.name}", reason) for server in declared if "VLLM_PORT" in server.env)
 
 
 def _gpu_problems(declared: Sequence[ModelServer], host: Host) -> tuple[Problem, ...]:
@@ -164,7 +176,7 @@ def _server(
         trust_remote_code=server.trust_remote_code,
         argv=tuple(_argv(server, model.path, settings, flags)),
         env=_environment(server, declared, host, settings),
-        start_locks=locks,
+        device_locks=locks,
     )
 
 
@@ -215,6 +227,8 @@ def _environment(
         environment |= {
             "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
             "CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus_of(server))),
+            # Keep the result of memory profiling in the cache; vLLM profiles anew where anything it depends on changed.
+            "VLLM_ENABLE_STARTUP_PLAN": "1",
         }
     else:
         lists = rank_cores({s.name: s.tensor_parallel_size for s in declared}, host.cpus)[server.name]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 BACKENDS = ("cuda", "cpu")
+# Below this a server that is only busy would be taken for a dead one.
+WATCHDOG_SECONDS_MIN = 15
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,7 @@ class Settings:
     bind_address: str = "127.0.0.1"
     start_timeout: int = 1800
     drain_seconds: int = 30
+    watchdog_seconds: int = 60
     keep_alive_seconds: int = 75
     cpu_kvcache_gib: int = 4
     api_key: bool = False

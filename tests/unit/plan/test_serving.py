@@ -57,9 +57,9 @@ def test_this_host_declares_what_the_example_declares() -> None:
 
 def test_servers_that_share_a_gpu_start_under_one_lock() -> None:
     llm, embedding, rerank = plan_of(GUIDE["model_servers"]).servers
-    assert set(llm.start_locks) == {"gpu-0", "gpu-1"}
-    assert embedding.start_locks == ("gpu-0",)
-    assert rerank.start_locks == ("gpu-1",)
+    assert set(llm.device_locks) == {"gpu-0", "gpu-1"}
+    assert embedding.device_locks == ("gpu-0",)
+    assert rerank.device_locks == ("gpu-1",)
 
 
 def test_memory_promised_twice_is_refused() -> None:
@@ -96,7 +96,7 @@ def test_two_cores_are_split_between_the_two_ranks_of_the_llm() -> None:
     llm, embedding, rerank = plan_of(GUIDE["model_servers"], host, backend="cpu").servers
     assert llm.env["VLLM_CPU_OMP_THREADS_BIND"] == "0|1"
     assert embedding.env["VLLM_CPU_OMP_THREADS_BIND"] == rerank.env["VLLM_CPU_OMP_THREADS_BIND"] == "0,1"
-    assert llm.start_locks == embedding.start_locks == ("cpu",)
+    assert llm.device_locks == embedding.device_locks == ("cpu",)
 
 
 def test_with_enough_cores_no_two_ranks_share_one() -> None:
@@ -148,3 +148,15 @@ def test_endpoints_carry_what_the_verification_needs_and_no_command_line() -> No
     assert told["tool_calls"] is True
     assert told["api_key"] == "k"
     assert "argv" not in told
+
+
+def test_a_watchdog_that_would_restart_busy_servers_is_refused() -> None:
+    found = problems_of(GUIDE["model_servers"], watchdog_seconds=10)
+    assert found == ["model_server_watchdog_seconds: expected 0 (no watchdog) or at least 15, found 10"]
+    assert plan_of(GUIDE["model_servers"], watchdog_seconds=0)
+
+
+def test_a_port_that_vllm_would_hand_out_twice_is_refused() -> None:
+    declared = [dict(server, env={"VLLM_PORT": "40000"}) for server in GUIDE["model_servers"][:1]]
+    (found,) = problems_of(declared)
+    assert "server llm: env: VLLM_PORT makes vLLM's inner ports collide" in found

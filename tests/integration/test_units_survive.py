@@ -1,0 +1,218 @@
+"""What a unit survives: each row of the table in docs/units.md, with real vLLM under a real systemd."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.integration.conftest import ROOT, LabHost, run
+from tests.integration.model_unit import ModelUnit, address_of, wait_until
+
+pytestmark = pytest.mark.integration
+
+# Shorter than the defaults, so that the tests end; long enough for two cores that others use as well.
+WATCHDOG_SECONDS = 30
+DRAIN_SECONDS = 8
+TRAINED = ROOT / "vllm_fleet/lab/models/trained"
+DECLARATION: dict[str, Any] = {
+    "model_server_watchdog_seconds": WATCHDOG_SECONDS,
+    "model_server_drain_seconds": DRAIN_SECONDS,
+    "model_servers": [
+        {
+            "name": "llm",
+            "kind": "llm",
+            "model": "lab/tiny-qwen2",
+            "copy_from": f"{TRAINED}/llm",
+            "served_model_name": "tiny-qwen2",
+            "dtype": "float16",
+            "tensor_parallel_size": 2,
+            "port": 32804,
+            "max_model_len": 2048,
+        },
+        {
+            "name": "embedding",
+            "kind": "embedding",
+            "model": "lab/tiny-xlm-roberta-embedding",
+            "copy_from": f"{TRAINED}/embedding",
+            "served_model_name": "tiny-embedding",
+            "dtype": "float16",
+            "port": 32805,
+            # Nothing is compiled, so that its many starts are quick.
+            "extra_args": {"enforce-eager": True},
+        },
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def deployed(lab_host: LabHost, tmp_path_factory: pytest.TempPathFactory) -> LabHost:
+    """Two servers with a short watchdog, as a user would declare them."""
+    file: Path = tmp_path_factory.mktemp("units") / "declaration.json"
+    file.write_text(json.dumps(DECLARATION))
+    done = run("ansible-playbook", "site.yml", "-e", f"@{file}", timeout=1500)
+    assert done.status == 0, done.output[-6000:]
+    return lab_host
+
+
+@pytest.fixture
+def embedding(deployed: LabHost) -> Iterator[ModelUnit]:
+    """The server that starts quickest, serving; whatever a test did to it is undone."""
+    unit = ModelUnit(deployed, "embedding", 32805)
+    if not unit.is_serving():
+        unit.start()
+    yield unit
+    deployed.do("systemctl", "reset-failed", unit.name)
+
+
+@pytest.fixture
+def llm(deployed: LabHost) -> ModelUnit:
+    """The server with two workers, serving."""
+    unit = ModelUnit(deployed, "llm", 32804)
+    if not unit.is_serving():
+        unit.start()
+    return unit
+
+
+@pytest.fixture(scope="module")
+def address(deployed: LabHost) -> str:
+    return address_of(deployed)
+
+
+def embeds(address: str, unit: ModelUnit) -> bool:
+    """Whether the embedding server answers, by a question of the test's own."""
+    body = {"model": "tiny-embedding", "input": ["Paris"]}
+    answer = requests.post(f"http://{address}:{unit.port}/v1/embeddings", json=body, timeout=60)
+    return answer.ok and len(answer.json()["data"]) == 1
+
+
+def generation(tokens: int, *, stream: bool = False) -> dict[str, Any]:
+    """Return a request for exactly so many tokens."""
+    ask = {"model": "tiny-qwen2", "prompt": "Paris", "max_tokens": tokens, "ignore_eos": True, "temperature": 0}
+    return {**ask, "stream": stream, **({"stream_options": {"include_usage": True}} if stream else {})}
+
+
+@pytest.mark.parametrize("part", ["engine", "worker", "API server"])
+def test_a_killed_part_is_replaced(embedding: ModelUnit, address: str, part: str) -> None:
+    before = embedding.run_id
+    embedding.signal(part, "KILL")
+    seconds = embedding.wait_until_restarted(before)
+    print(f"{part} killed: serving again after {seconds:.0f} s")
+    assert embeds(address, embedding)
+    assert "although nobody asked it to stop" in embedding.journal(before)
+
+
+@pytest.mark.parametrize("part", ["engine", "worker", "API server"])
+def test_a_frozen_part_is_replaced_within_the_watchdog_time(embedding: ModelUnit, address: str, part: str) -> None:
+    """/health stays green in two of the three cases."""
+    before = embedding.run_id
+    embedding.signal(part, "STOP")
+    ended = wait_until(lambda: embedding.run_id != before, WATCHDOG_SECONDS + 30, embedding.journal)
+    seconds = ended + embedding.wait_until_serving()
+    print(f"{part} frozen: ended after {ended:.0f} s, serving again after {seconds:.0f} s")
+    assert embeds(address, embedding)
+    journal = embedding.journal(before)
+    assert "no sign of life for" in journal
+    assert "is stopped" in journal.partition("ended by the watchdog")[2], "the frozen process is named"
+
+
+def test_a_frozen_worker_of_two_is_noticed(llm: ModelUnit) -> None:
+    before = llm.run_id
+    llm.signal("worker", "STOP")
+    wait_until(lambda: llm.run_id != before, WATCHDOG_SECONDS + 30, llm.journal)
+    llm.wait_until_serving()
+    assert len(llm.pids("worker")) == 2
+
+
+def test_a_server_out_of_memory_is_replaced(embedding: ModelUnit, address: str) -> None:
+    """The kernel kills a process of the cgroup; a helper that it spares fills the memory up."""
+    before = embedding.run_id
+    limit = int(embedding.get("MemoryCurrent")) + 100 * 2**20
+    embedding.host.read("systemctl", "set-property", "--runtime", embedding.name, f"MemoryMax={limit}")
+    fill = (
+        "echo -1000 > /proc/self/oom_score_adj; "
+        "for root in /sys/fs/cgroup/memory /sys/fs/cgroup; do group=$root/system.slice/$0/cgroup.procs; "
+        '[ -e "$group" ] && break; done; echo $$ > "$group"; head -c 600M /dev/zero | tail -c 600M | sleep 5'
+    )
+    embedding.host.do("sh", "-c", fill, embedding.name)
+    wait_until(lambda: embedding.run_id != before, 60, embedding.journal)
+    embedding.host.read("systemctl", "set-property", "--runtime", embedding.name, "MemoryMax=infinity")
+    embedding.wait_until_serving()
+    assert embeds(address, embedding)
+    told = embedding.host.read("journalctl", "--no-pager", "--output=cat", "--lines=300", f"--unit={embedding.name}")
+    assert "for lack of memory" in told or "killed by the OOM killer" in told
+
+
+def test_a_lost_cache_directory_is_made_again(embedding: ModelUnit, address: str) -> None:
+    cache = "/var/cache/vllm-fleet/embedding"
+    embedding.host.read("rm", "-r", cache)
+    before = embedding.run_id
+    embedding.signal("engine", "KILL")
+    embedding.wait_until_restarted(before)
+    assert embeds(address, embedding)
+    assert embedding.host.read("sh", "-c", f"stat -c '%a %U' {cache}/*") == "700 vllm"
+
+
+def test_what_a_former_start_left_is_removed(embedding: ModelUnit, address: str) -> None:
+    """systemd leaves processes in the cgroup where a drop-in tells it to, or where a driver keeps them."""
+    with embedding.changed("", "", "KillMode=process", "SendSIGKILL=no"):
+        before, engine = embedding.run_id, embedding.pids("engine")
+        embedding.signal("wrapper", "KILL")
+        embedding.wait_until_restarted(before)
+        assert "left over from a former start, killed: VLLM::EngineCore" in embedding.journal(embedding.run_id)
+        assert engine[0] not in embedding.pids("engine")
+        assert len(embedding.pids("engine")) == 1
+    assert embeds(address, embedding)
+
+
+def test_a_busy_server_is_not_a_dead_one(llm: ModelUnit, address: str) -> None:
+    """64 long generations for longer than the watchdog time, several times over; docs/units.md has the long run."""
+    before, began = llm.run_id, time.monotonic()
+
+    def generate(_: int) -> int:
+        done = 0
+        while time.monotonic() - began < 2.5 * WATCHDOG_SECONDS:
+            answer = requests.post(f"http://{address}:{llm.port}/v1/completions", json=generation(1500), timeout=600)
+            assert answer.json()["usage"]["completion_tokens"] == 1500
+            done += 1
+        return done
+
+    with ThreadPoolExecutor(64) as pool:
+        assert sum(pool.map(generate, range(64))) >= 64
+    assert time.monotonic() - began > 2 * WATCHDOG_SECONDS
+    assert llm.run_id == before, llm.journal(before)
+
+
+def test_two_servers_never_start_at_once(embedding: ModelUnit, llm: ModelUnit) -> None:
+    units = (embedding, llm)
+    before = [unit.run_id for unit in units]
+    embedding.host.read("systemctl", "restart", "--no-block", *(unit.name for unit in units))
+    assert_started_one_after_the_other(units, before)
+
+
+def test_a_host_that_was_rebooted_serves_again(embedding: ModelUnit, llm: ModelUnit, address: str) -> None:
+    units = (embedding, llm)
+    before = [unit.run_id for unit in units]
+    run("scripts/lab", "reboot", embedding.host.name)
+    assert_started_one_after_the_other(units, before)
+    assert embeds(address, embedding)
+
+
+def assert_started_one_after_the_other(units: tuple[ModelUnit, ModelUnit], before: list[str]) -> None:
+    """Wait until both serve, and look at them all the while."""
+    waited = False
+    limit = time.monotonic() + 400
+    while not all(unit.is_serving() and unit.run_id != old for unit, old in zip(units, before, strict=True)):
+        assert time.monotonic() < limit, [unit.status for unit in units]
+        shown = [unit.show("StatusText", "ActiveState") for unit in units]
+        starting = [unit["StatusText"] for unit in shown if unit["ActiveState"] == "activating"]
+        waited |= any("waiting until another server has started" in text for text in starting)
+        assert sum("loading the model" in text or "first request" in text for text in starting) < 2, starting
+        time.sleep(1)
+    assert waited
