@@ -329,7 +329,7 @@ def test_a_server_ended_by_the_watchdog_is_gone_and_its_processes_are_named(wrap
 def test_a_missing_model_ends_the_start_for_good(wrap: Callable[..., Wrapped]) -> None:
     wrapped = wrap("--model-path", "/nowhere/model")
     assert wrapped.process.wait(15) == 2
-    assert wrapped.hear("STATUS=cannot start: model /nowhere/model does not exist; fetch it again")
+    assert wrapped.hear("STATUS=cannot start: model /nowhere/model does not exist; fetch it: ansible-playbook")
     assert not wrapped.environment_file.exists()
 
 
