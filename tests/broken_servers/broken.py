@@ -126,11 +126,9 @@ def under_load(more_than: int, change: Callable[[Answer], Answer]) -> Fault:
             return answer
         with lock:
             under_way[0] += 1
-        time.sleep(0.025)
+        time.sleep(0.04)
         with lock:
             crowd = under_way[0]
-        time.sleep(0.025)
-        with lock:
             under_way[0] -= 1
         return change(answer) if crowd > more_than else answer
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.integration.conftest import LabHost, run
+from tests.integration.conftest import ROOT, LabHost, run
 from vllm_fleet.verify.endpoint import Endpoint, parse_endpoints
 from vllm_fleet.verify.outcome import Status
 from vllm_fleet.verify.questions import load_questions
@@ -116,14 +116,17 @@ def test_three_runs_in_a_row_find_nothing_wrong(deployed: Mapping[str, Endpoint]
         assert not_run == {"key_required"}
 
 
-def test_the_playbook_leaves_the_report_in_two_forms(deployed: Mapping[str, Endpoint]) -> None:
-    root = Path(__file__).resolve().parents[2]
-    files = [root / ".vllm-fleet" / f"verification.{ending}" for ending in ("json", "html")]
-    for file in files:
+def test_the_playbook_asks_own_questions_and_leaves_two_reports(
+    deployed: Mapping[str, Endpoint], tmp_path: Path
+) -> None:
+    own = tmp_path / "questions.yml"
+    own.write_text("rerank: {ranking: [{id: boiling_water, skip: it is cold here}]}")
+    reports = [ROOT / ".vllm-fleet" / f"verification.{ending}" for ending in ("json", "html")]
+    for file in reports:
         file.unlink(missing_ok=True)
-    done = run("ansible-playbook", "playbooks/verify.yml")
+    done = run("ansible-playbook", "playbooks/verify.yml", "-e", f"verification_questions={own}")
     assert done.status == 0, done.output[-4000:]
-    assert all("tiny-reranker" in file.read_text(encoding="utf-8") for file in files)
+    assert all("it is cold here" in file.read_text(encoding="utf-8") for file in reports)
 
 
 @pytest.mark.parametrize(
