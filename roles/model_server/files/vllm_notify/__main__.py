@@ -37,7 +37,7 @@ PORT_SECONDS = 30.0
 KILL_SECONDS = 30.0
 # How long a stop waits until another server has started; what it needs beyond its requests' time to tear down.
 STOP_LOCK_SECONDS = 300.0
-TEARDOWN_SECONDS = 10
+TEARDOWN_SECONDS = 20
 EXIT_FAILED = 1
 # vLLM's own status for a wrong flag, and the unit's RestartPreventExitStatus=: it would only fail again.
 EXIT_WRONG = 2

@@ -2,100 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
 
-from tests.integration.conftest import ROOT, LabHost, run
-from tests.integration.model_unit import ModelUnit, address_of, wait_until
+from tests.integration.conftest import run
+from tests.integration.units.model_unit import WATCHDOG_SECONDS, ModelUnit, embeds, generation, wait_until
 
 pytestmark = pytest.mark.integration
-
-# Shorter than the defaults, so that the tests end; long enough for two cores that others use as well.
-WATCHDOG_SECONDS = 30
-DRAIN_SECONDS = 8
-TRAINED = ROOT / "vllm_fleet/lab/models/trained"
-DECLARATION: dict[str, Any] = {
-    "model_server_watchdog_seconds": WATCHDOG_SECONDS,
-    "model_server_drain_seconds": DRAIN_SECONDS,
-    "model_servers": [
-        {
-            "name": "llm",
-            "kind": "llm",
-            "model": "lab/tiny-qwen2",
-            "copy_from": f"{TRAINED}/llm",
-            "served_model_name": "tiny-qwen2",
-            "dtype": "float16",
-            "tensor_parallel_size": 2,
-            "port": 32804,
-            "max_model_len": 2048,
-        },
-        {
-            "name": "embedding",
-            "kind": "embedding",
-            "model": "lab/tiny-xlm-roberta-embedding",
-            "copy_from": f"{TRAINED}/embedding",
-            "served_model_name": "tiny-embedding",
-            "dtype": "float16",
-            "port": 32805,
-            # Nothing is compiled, so that its many starts are quick.
-            "extra_args": {"enforce-eager": True},
-        },
-    ],
-}
-
-
-@pytest.fixture(scope="module")
-def deployed(lab_host: LabHost, tmp_path_factory: pytest.TempPathFactory) -> LabHost:
-    """Two servers with a short watchdog, as a user would declare them."""
-    file: Path = tmp_path_factory.mktemp("units") / "declaration.json"
-    file.write_text(json.dumps(DECLARATION))
-    done = run("ansible-playbook", "site.yml", "-e", f"@{file}", timeout=1500)
-    assert done.status == 0, done.output[-6000:]
-    return lab_host
-
-
-@pytest.fixture
-def embedding(deployed: LabHost) -> Iterator[ModelUnit]:
-    """The server that starts quickest, serving; whatever a test did to it is undone."""
-    unit = ModelUnit(deployed, "embedding", 32805)
-    if not unit.is_serving():
-        unit.start()
-    yield unit
-    deployed.do("systemctl", "reset-failed", unit.name)
-
-
-@pytest.fixture
-def llm(deployed: LabHost) -> ModelUnit:
-    """The server with two workers, serving."""
-    unit = ModelUnit(deployed, "llm", 32804)
-    if not unit.is_serving():
-        unit.start()
-    return unit
-
-
-@pytest.fixture(scope="module")
-def address(deployed: LabHost) -> str:
-    return address_of(deployed)
-
-
-def embeds(address: str, unit: ModelUnit) -> bool:
-    """Whether the embedding server answers, by a question of the test's own."""
-    body = {"model": "tiny-embedding", "input": ["Paris"]}
-    answer = requests.post(f"http://{address}:{unit.port}/v1/embeddings", json=body, timeout=60)
-    return answer.ok and len(answer.json()["data"]) == 1
-
-
-def generation(tokens: int, *, stream: bool = False) -> dict[str, Any]:
-    """Return a request for exactly so many tokens."""
-    ask = {"model": "tiny-qwen2", "prompt": "Paris", "max_tokens": tokens, "ignore_eos": True, "temperature": 0}
-    return {**ask, "stream": stream, **({"stream_options": {"include_usage": True}} if stream else {})}
 
 
 @pytest.mark.parametrize("part", ["engine", "worker", "API server"])

@@ -11,25 +11,19 @@ from typing import Any
 import pytest
 import requests
 
-from tests.integration.conftest import LabHost
-from tests.integration.model_unit import ModelUnit, wait_until
-from tests.integration.test_units_survive import (
+from tests.integration.units.model_unit import (
     DRAIN_SECONDS,
     WATCHDOG_SECONDS,
-    address,
-    deployed,
-    embedding,
+    ModelUnit,
     embeds,
     generation,
-    llm,
+    wait_until,
 )
 
 pytestmark = pytest.mark.integration
 
-__all__ = ["address", "deployed", "embedding", "llm"]
-
 # What a stop may take beyond the requests' time: tearing down, and a loaded machine.
-SLACK_SECONDS = 25
+SLACK_SECONDS = 40
 
 
 def is_down(unit: ModelUnit) -> bool:
@@ -165,5 +159,5 @@ def test_units_are_hardened(embedding: ModelUnit, llm: ModelUnit) -> None:
         assert float(last.split()[-3]) <= 3.0, last
 
 
-def test_the_watchdog_is_the_declared_one(deployed: LabHost, embedding: ModelUnit) -> None:
+def test_the_watchdog_is_the_declared_one(embedding: ModelUnit) -> None:
     assert embedding.get("WatchdogUSec") == f"{WATCHDOG_SECONDS}s"

@@ -7,9 +7,15 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
+
+import requests
 
 from tests.integration.conftest import LabHost, run
 
+# Shorter than the defaults, so that the tests end; long enough for two cores that others use as well.
+WATCHDOG_SECONDS = 30
+DRAIN_SECONDS = 8
 # Which process is meant, by the beginning of its command line or a part of it.
 PARTS = {
     "wrapper": "vllm_notify",
@@ -118,3 +124,16 @@ class ModelUnit:
             yield
         finally:
             self.host.read("sh", "-c", 'rm -r "$1" && systemctl daemon-reload', "sh", directory)
+
+
+def embeds(address: str, unit: ModelUnit) -> bool:
+    """Whether the embedding server answers, by a question of the test's own."""
+    body = {"model": "tiny-embedding", "input": ["Paris"]}
+    answer = requests.post(f"http://{address}:{unit.port}/v1/embeddings", json=body, timeout=60)
+    return answer.ok and len(answer.json()["data"]) == 1
+
+
+def generation(tokens: int, *, stream: bool = False) -> dict[str, Any]:
+    """Return a request for exactly so many tokens."""
+    ask = {"model": "tiny-qwen2", "prompt": "Paris", "max_tokens": tokens, "ignore_eos": True, "temperature": 0}
+    return {**ask, "stream": stream, **({"stream_options": {"include_usage": True}} if stream else {})}
