@@ -63,6 +63,8 @@ class LabHost:
     def active(self, units: Sequence[str]) -> list[str]:
         """Return those of the units that are active."""
         states = self.do("systemctl", "is-active", *units).output.split()
+        if len(states) != len(units):  # ssh's complaint about a host that is not up yet
+            return []
         return [unit for unit, state in zip(units, states, strict=True) if state == "active"]
 
 
