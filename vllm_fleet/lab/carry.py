@@ -72,10 +72,11 @@ def pack(environment: Mapping[str, str], home: Path) -> Luggage:
     written = {
         Path("/etc/resolv.conf"): resolv_conf(environment),
         Path("/etc/environment"): environment_file(environment),
-        Path("/etc/apt/sources.list"): "".join(f"{line}\n" for line in carry_apt.sources()),
         Path("/etc/apt/apt.conf.d/80machine"): "".join(f"{line}\n" for line in apt),
         Path("/etc/pip.conf"): carry_pip.text(pip),
     }
+    if sources := carry_apt.sources():
+        written[Path("/etc/apt/sources.list")] = "".join(f"{line}\n" for line in sources)
     return Luggage(
         files={**copies, **{path: Item(text.encode()) for path, text in written.items()}},
         binds=tuple(map(str, carry_pip.directories(pip))),

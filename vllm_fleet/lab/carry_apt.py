@@ -9,11 +9,6 @@ from vllm_fleet.errors import FleetError
 from vllm_fleet.lab.process import run
 
 SUITE = "bookworm"
-DEFAULT_SOURCES = (
-    f"deb http://deb.debian.org/debian {SUITE} main",
-    f"deb http://deb.debian.org/debian {SUITE}-updates main",
-    f"deb http://deb.debian.org/debian-security {SUITE}-security main",
-)
 AUTH = (Path("/etc/apt/auth.conf"), Path("/etc/apt/auth.conf.d"))
 
 _FORMAT = "$(ORIGIN) $(REPO_URI) $(RELEASE) $(COMPONENT)"
@@ -23,7 +18,10 @@ _FILE = re.compile(r'::(?:CaInfo|SslCert|SslKey) "(/[^"]+)"', re.IGNORECASE)
 
 
 def sources() -> list[str]:
-    """Return one-line apt sources of the suite lab hosts run, from the archives this machine uses."""
+    """Return one-line apt sources of the suite lab hosts run, from the archives this machine uses.
+
+    None on a machine that uses no Debian archive: mmdebstrap then takes Debian's own, and notes it in the base image.
+    """
     command = ["apt-get", "indextargets", "--format", _FORMAT, "Created-By: Packages"]
     try:
         targets = run(command)
@@ -32,7 +30,7 @@ def sources() -> list[str]:
             targets = run(command)
     except FleetError:
         targets = ""
-    return parse_targets(targets) or list(DEFAULT_SOURCES)
+    return parse_targets(targets)
 
 
 def parse_targets(targets: str) -> list[str]:
