@@ -35,6 +35,7 @@ PROBES_PER_WATCHDOG = 6
 # How long a start waits for whoever holds its port, and for killed processes to be gone.
 PORT_SECONDS = 30.0
 KILL_SECONDS = 30.0
+HELPERS_SECONDS = 2.0
 # How long a stop waits until another server has started; what it needs beyond its requests' time to tear down.
 STOP_LOCK_SECONDS = 300.0
 TEARDOWN_SECONDS = 20
@@ -262,6 +263,10 @@ class Supervisor:
                 process.wait(TICK_SECONDS)
             return 128 + signal.SIGABRT, f"ended by the watchdog. The processes of the server were: {known}"
         code = process.wait()
+        # Python's own helpers end a moment after their parent.
+        limit = time.monotonic() + HELPERS_SECONDS
+        while of_unit(unit) and time.monotonic() < limit:
+            time.sleep(0.1)
         for left in of_unit(unit):
             say(f"left behind by vllm, killed: {left}")
         kill(unit, KILL_SECONDS)
