@@ -88,7 +88,7 @@ def test_what_a_former_start_left_is_removed(embedding: ModelUnit, address: str)
 
 
 def test_a_busy_server_is_not_a_dead_one(llm: ModelUnit, address: str) -> None:
-    """64 long generations for longer than the watchdog time, several times over; docs/units.md has the long run."""
+    """64 long generations for more than twice the watchdog time."""
     before, began = llm.run_id, time.monotonic()
 
     def generate(_: int) -> int:
