@@ -123,7 +123,7 @@ def test_a_host_that_was_rebooted_serves_again(embedding: ModelUnit, llm: ModelU
 def assert_started_one_after_the_other(units: tuple[ModelUnit, ModelUnit], before: list[str]) -> None:
     """Wait until both serve, and look at them all the while."""
     waited = False
-    limit = time.monotonic() + 400
+    limit = time.monotonic() + 900
     while not all(unit.is_serving() and unit.run_id != old for unit, old in zip(units, before, strict=True)):
         assert time.monotonic() < limit, [unit.status for unit in units]
         shown = [unit.show("StatusText", "ActiveState") for unit in units]
