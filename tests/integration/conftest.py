@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,15 @@ def run(*command: str | Path, timeout: float = 900, cwd: Path = ROOT) -> Done:
         check=False,
     )
     return Done(done.returncode, done.stdout)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, what: Callable[[], str] = str) -> float:
+    """Wait for a condition; return how many seconds it took, or fail with what an operator would look at."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < seconds, f"not within {seconds} s; {what()}"
+        time.sleep(0.5)
+    return time.monotonic() - began
 
 
 @dataclass(frozen=True)

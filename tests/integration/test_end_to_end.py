@@ -5,40 +5,22 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import requests
 
-from tests.integration.conftest import ROOT, Done, LabHost, run
+from tests.integration.conftest import ROOT, Done, LabHost, run, wait_until
 
 pytestmark = pytest.mark.integration
 
 UNITS = ("vllm-llm.service", "vllm-embedding.service", "vllm-rerank.service")
-# Everything a deployment writes below these directories must have been announced by --check.
-WATCHED = ("/etc", "/opt", "/usr/local", "/var/lib/vllm-fleet", "/home")
 
 
 def recap(output: str) -> dict[str, int]:
     """Read Ansible's recap of lab-1."""
     line = next(line for line in output.splitlines() if line.startswith("lab-1 "))
     return {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", line)}
-
-
-def snapshot(host: LabHost) -> str:
-    """List what a deployment could have changed: files with times, packages, users, units."""
-    files = host.read("find", *WATCHED, "-xdev", "-not", "-name", "*.pyc", "-printf", r"%p %T@ %s\n")
-    return "\n".join([*sorted(files.splitlines()), host.read("dpkg", "-l"), host.read("systemctl", "list-unit-files")])
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> float:
-    """Wait for a condition; return how long it took."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < seconds, f"not within {seconds} s"
-        time.sleep(1)
-    return time.monotonic() - began
 
 
 def all_active(host: LabHost) -> bool:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import requests
 
-from tests.integration.conftest import LabHost, run
+from tests.integration.conftest import LabHost, run, wait_until
 
 # Shorter than the defaults, so that the tests end; long enough for two cores that others use as well.
 WATCHDOG_SECONDS = 30
@@ -23,15 +22,6 @@ PARTS = {
     "engine": "VLLM::EngineCore",
     "worker": "VLLM::Worker",
 }
-
-
-def wait_until(condition: Callable[[], bool], seconds: float, what: Callable[[], str] = str) -> float:
-    """Wait for a condition; return how many seconds it took, or fail with what an operator would look at."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < seconds, f"not within {seconds} s; {what()}"
-        time.sleep(0.5)
-    return time.monotonic() - began
 
 
 def address_of(host: LabHost) -> str:
