@@ -58,6 +58,7 @@ def test_the_cause_is_quoted_rather_than_the_processes_that_noticed_it() -> None
     journal = """Starting vllm-llm.service - vLLM llm server...
 ValueError: an old failure
 Starting vllm-llm.service - vLLM llm server...
+(APIServer pid=10) WARNING 11-24 21:07:05 [system_utils.py:255] This can cause errors like `OSError: [Errno 24]`
 (EngineCore pid=12) Traceback (most recent call last):
 (EngineCore pid=12) ValueError: max seq len (32768) is larger than KV cache (7344)
 (APIServer pid=10) RuntimeError: Engine core initialization failed. See root cause above.
