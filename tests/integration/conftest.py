@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PREFIX = "fleettest"
+# Not VLLM_FLEET_LAB: that names the user's own lab, which tests would take down.
+PREFIX = os.environ.get("VLLM_FLEET_TEST_LAB") or "fleettest"
 ENVIRONMENT = os.environ | {
     "VLLM_FLEET_LAB": PREFIX,
     "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
