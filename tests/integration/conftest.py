@@ -78,6 +78,11 @@ class LabHost:
             return []
         return [unit for unit, state in zip(units, states, strict=True) if state == "active"]
 
+    def loading(self, units: Sequence[str]) -> list[str]:
+        """Return the status lines of those of the units that load their model or wait for their first answer."""
+        lines = self.do("systemctl", "show", "--property=StatusText", *units).output.splitlines()
+        return [line for line in lines if "loading the model" in line or "first request" in line]
+
 
 @pytest.fixture(scope="session")
 def lab_host() -> LabHost:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import ROOT, LabHost, run
-from tests.integration.units.model_unit import DRAIN_SECONDS, WATCHDOG_SECONDS, ModelUnit, address_of
+from tests.integration.units.model_unit import DRAIN_SECONDS, SLACK_SECONDS, WATCHDOG_SECONDS, ModelUnit, address_of
 
 TRAINED = ROOT / "vllm_fleet/lab/models/trained"
 DECLARATION: dict[str, Any] = {
@@ -59,6 +59,17 @@ def embedding(deployed: LabHost) -> Iterator[ModelUnit]:
     unit = ModelUnit(deployed, "embedding", 32805)
     if not unit.is_serving():
         unit.start()
+    yield unit
+    deployed.do("systemctl", "reset-failed", unit.name)
+
+
+@pytest.fixture
+def stopped(deployed: LabHost) -> Iterator[ModelUnit]:
+    """The same server, not running."""
+    unit = ModelUnit(deployed, "embedding", 32805)
+    if unit.get("ActiveState") != "inactive":
+        unit.stop(DRAIN_SECONDS + SLACK_SECONDS)
+    deployed.do("systemctl", "reset-failed", unit.name)
     yield unit
     deployed.do("systemctl", "reset-failed", unit.name)
 

@@ -15,6 +15,8 @@ from tests.integration.conftest import LabHost, run, wait_until
 # Shorter than the defaults, so that the tests end; long enough for two cores that others use as well.
 WATCHDOG_SECONDS = 30
 DRAIN_SECONDS = 8
+# What a stop may take beyond the requests' time: tearing down, and a loaded machine.
+SLACK_SECONDS = 40
 # Which process is meant, by the beginning of its command line or a part of it.
 PARTS = {
     "wrapper": "vllm_notify",
