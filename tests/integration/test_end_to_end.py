@@ -12,7 +12,7 @@ import requests
 
 from tests.integration.conftest import ROOT, Done, LabHost, run, wait_until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("deployment")]
 
 UNITS = ("vllm-llm.service", "vllm-embedding.service", "vllm-rerank.service")
 

@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.integration.conftest import ROOT, LabHost, run
+from tests.integration.conftest import LabHost, run
 from vllm_fleet.verify.endpoint import Endpoint, parse_endpoints
 from vllm_fleet.verify.outcome import Status
 from vllm_fleet.verify.questions import load_questions
 from vllm_fleet.verify.report import explanation
 from vllm_fleet.verify.run import verify, verify_server
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("deployment")]
 
 QUESTIONS = load_questions()
 MODELS = "/var/lib/vllm-fleet/models"
@@ -121,10 +121,9 @@ def test_the_playbook_asks_own_questions_and_leaves_two_reports(
 ) -> None:
     own = tmp_path / "questions.yml"
     own.write_text("rerank: {ranking: [{id: boiling_water, skip: it is cold here}]}")
-    reports = [ROOT / ".vllm-fleet" / f"verification.{ending}" for ending in ("json", "html")]
-    for file in reports:
-        file.unlink(missing_ok=True)
-    done = run("ansible-playbook", "playbooks/verify.yml", "-e", f"verification_questions={own}")
+    reports = [tmp_path / f"verification.{ending}" for ending in ("json", "html")]
+    variables = ("-e", f"verification_questions={own}", "-e", f"verification_directory={tmp_path}")
+    done = run("ansible-playbook", "playbooks/verify.yml", *variables)
     assert done.status == 0, done.output[-4000:]
     assert all("it is cold here" in file.read_text(encoding="utf-8") for file in reports)
 
