@@ -42,8 +42,8 @@ def chats_at_once(client: Client, endpoint: Endpoint, questions: Questions) -> l
         tokens += shapes.counted(answer, "completion_tokens")
         if not is_right(text, question):
             raise Wrong(
-                f"an answer with {question.contains_any[0]!r} in it, as alone",
-                f"{excerpt(text)!r} from {client.where('POST', CHAT)}",
+                "each answer as right as alone",
+                f"{excerpt(text)!r} without {question.contains_any[0]!r} in it from {client.where('POST', CHAT)}",
                 _MIXED_UP,
             )
     first = _first_text(client.stream(CHAT, bodies[0]))
@@ -67,8 +67,8 @@ def texts_at_once(client: Client, endpoint: Endpoint, questions: Questions) -> l
         # Also where a vector has no direction, which is another check's finding.
         if vector != alone[place] and cosine(vector, alone[place]) < SAME_DIRECTION:
             raise Wrong(
-                f"the same vector for {excerpt(texts[place])!r} as alone",
-                f"a cosine of {cosine(vector, alone[place]):.4f} from {client.where('POST', EMBEDDINGS)}",
+                "each text's vector as alone",
+                f"a cosine of {cosine(vector, alone[place]):.4f} for {excerpt(texts[place])!r} from {client.where('POST', EMBEDDINGS)}",
                 _MIXED_UP,
             )
     slowest = max(time for _, time in answers)
@@ -87,8 +87,8 @@ def rankings_at_once(client: Client, endpoint: Endpoint, questions: Questions) -
         found = _scores(answer, bodies[place])
         if any(abs(one - other) > SAME_SCORE for one, other in zip(found, alone[place], strict=True)):
             raise Wrong(
-                f"for {excerpt(asked[place].query)!r} the scores {alone[place]}, as alone",
-                f"{found} from {client.where('POST', RERANK)}",
+                "each question's scores as alone",
+                f"{found} instead of {alone[place]} for {excerpt(asked[place].query)!r} from {client.where('POST', RERANK)}",
                 _MIXED_UP,
             )
     documents = sum(len(asked[place].documents) for place in places)
