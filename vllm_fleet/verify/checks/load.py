@@ -63,12 +63,12 @@ def texts_at_once(client: Client, endpoint: Endpoint, questions: Questions) -> l
     places = [number % len(texts) for number in range(TEXTS)]
     answers, seconds = _at_once(client, EMBEDDINGS, [{"input": [texts[place]]} for place in places])
     for place, (answer, _) in zip(places, answers, strict=True):
-        vector = shapes.vectors(answer, 1)[0]
+        vector, text = shapes.vectors(answer, 1)[0], excerpt(texts[place])
         # Also where a vector has no direction, which is another check's finding.
-        if vector != alone[place] and cosine(vector, alone[place]) < SAME_DIRECTION:
+        if vector != alone[place] and (same := cosine(vector, alone[place])) < SAME_DIRECTION:
             raise Wrong(
                 "each text's vector as alone",
-                f"a cosine of {cosine(vector, alone[place]):.4f} for {excerpt(texts[place])!r} from {client.where('POST', EMBEDDINGS)}",
+                f"a cosine of {same:.4f} for {text!r} from {client.where('POST', EMBEDDINGS)}",
                 _MIXED_UP,
             )
     slowest = max(time for _, time in answers)
@@ -84,11 +84,11 @@ def rankings_at_once(client: Client, endpoint: Endpoint, questions: Questions) -
     places = [number % len(asked) for number in range(RANKINGS)]
     answers, seconds = _at_once(client, RERANK, [bodies[place] for place in places])
     for place, (answer, _) in zip(places, answers, strict=True):
-        found = _scores(answer, bodies[place])
+        found, query = _scores(answer, bodies[place]), excerpt(asked[place].query)
         if any(abs(one - other) > SAME_SCORE for one, other in zip(found, alone[place], strict=True)):
             raise Wrong(
                 "each question's scores as alone",
-                f"{found} instead of {alone[place]} for {excerpt(asked[place].query)!r} from {client.where('POST', RERANK)}",
+                f"{found} instead of {alone[place]} for {query!r} from {client.where('POST', RERANK)}",
                 _MIXED_UP,
             )
     documents = sum(len(asked[place].documents) for place in places)
