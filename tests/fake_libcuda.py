@@ -1,7 +1,7 @@
 """A stand-in for NVIDIA's libcuda.so.1, for machines without a GPU.
 
-It answers as driver 580.159.04 was seen to on an H100: same functions, names, identifiers and error texts. What is wrong
-with the GPUs of a test is a mapping such as ``{"gpus": 2, "fail": {"cuCtxCreate_v2:1": 46}, "hang": ["cuInit"],
+It answers as driver 580.159.04 was seen to on an H100: same functions, names, identifiers and error texts. What is
+wrong with the GPUs of a test is a mapping such as ``{"gpus": 2, "fail": {"cuCtxCreate_v2:1": 46}, "hang": ["cuInit"],
 "corrupt": [1]}``, where ``:1`` means only on GPU 1, and ``0>1`` only from GPU 0 to GPU 1.
 """
 

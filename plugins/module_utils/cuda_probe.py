@@ -27,7 +27,7 @@ PROC_GPUS = Path("/proc/driver/nvidia/gpus")
 NOT_INITIALIZED_YET = 802  # Fabric Manager has not finished
 # Errors that are the host's rather than one GPU's: there is no use in asking the GPUs one by one.
 HOST_ERRORS = (3, 34, 36, 100, 802, 803, 804)
-HANGS_BORNE = 3  # peer copies that may hang before the rest is left out
+FAILURES_BORNE = 3  # peer copies; after these the rest is left out
 CAPABILITY = (75, 76)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and MINOR
 IGNORED_ENVIRONMENT = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "LD_PRELOAD")
 
@@ -316,13 +316,13 @@ def try_gpus(gpus, size, limit, by_uuid=False, **how):
 
 def try_peers(indices, size, limit, **how):
     """Copy between all pairs of GPUs; after a hang go on with the other pairs in a new child."""
-    left, done, hangs = [list(pair) for pair in permutations(indices, 2)], [], 0
-    while left and hangs < HANGS_BORNE:
+    left, done, failures = [list(pair) for pair in permutations(indices, 2)], [], 0
+    while left and failures < FAILURES_BORNE:
         report, pair = run_child("peers", [left, size], limit, **how)
         done += report["peers"]
         finished = [[peer["from"], peer["to"]] for peer in report["peers"]]
         if report["error"]:
-            hangs += 1
+            failures += 1
             source, target = pair or left[0]
             done.append({"from": source, "to": target, "direct": None, "gb_per_s": None, "error": report["error"]})
             finished.append([source, target])
