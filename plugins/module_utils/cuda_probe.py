@@ -33,11 +33,7 @@ IGNORED_ENVIRONMENT = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "LD_PRELOAD")
 
 
 class CudaError(Exception):
-    """A call of the driver that failed: the step, CUDA's number, name and text for it."""
-
-    def __init__(self, step, code, name, text):
-        super().__init__(f"{step}: {code} {name}: {text}")
-        self.report = {"kind": "cuda", "step": step, "code": code, "name": name, "text": text}
+    """A call of the driver that failed; its argument is the report."""
 
 
 def tell(**event):
@@ -64,7 +60,7 @@ class Driver:
         tell(end=step, seconds=seconds)
         if code:
             name, text = (self.error_text(function, code) for function in ("cuGetErrorName", "cuGetErrorString"))
-            raise CudaError(step, code, name, text)
+            raise CudaError({"kind": "cuda", "step": step, "code": code, "name": name, "text": text})
         return seconds
 
     def error_text(self, function, code):
@@ -193,7 +189,7 @@ def child(task, arguments):
     try:
         TASKS[task](Driver(), *arguments)
     except CudaError as error:
-        tell(error=error.report)
+        tell(error=error.args[0])
     except OSError as error:
         tell(error=failure("library", f"load {LIBRARY}", str(error)))
 
@@ -247,13 +243,16 @@ def run_child(task, arguments, limit, program=None, prefix=(), environment=()):
         source.write((program or own_source()).encode())
         source.seek(0)
         kept = {name: value for name, value in os.environ.items() if name not in IGNORED_ENVIRONMENT}
+        # By env, since a transient unit does not inherit any.
+        variables = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **dict(environment)}
+        started_by = [*prefix, "env", *(f"{name}={value}" for name, value in variables.items())]
         try:
             process = subprocess.Popen(  # a `with` would wait for it at its end
-                [*prefix, sys.executable, "-B", "-", "--child", json.dumps([task, list(arguments)])],
+                [*started_by, sys.executable, "-B", "-", "--child", json.dumps([task, list(arguments)])],
                 stdin=source,
                 stdout=output,
                 stderr=errors,
-                env={**kept, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", **dict(environment)},
+                env=kept,
                 cwd="/",
                 start_new_session=True,
             )
