@@ -1,4 +1,4 @@
-"""Which packages are installed is read alike from dpkg and rpm; the optional roles' findings are whole and documented."""
+"""Installed packages are read alike from dpkg and rpm; the optional roles' findings are whole and documented."""
 
 from __future__ import annotations
 
