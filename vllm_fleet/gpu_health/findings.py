@@ -165,6 +165,8 @@ def _peers(peers: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         "Boot with iommu=pt and switch ACS off in the firmware; or set NCCL_P2P_DISABLE=1 in the servers' env and "
         "disable-custom-all-reduce in their extra_args, which costs speed."
     )
+    # A server that took the memory in between says nothing of the way between two GPUs.
+    peers = [peer for peer in peers if (peer["error"] or {}).get("code") != OUT_OF_MEMORY]
     found = []
     for code, what, bad in (
         ("health-peer-hangs", "does not end", [peer for peer in peers if (peer["error"] or {}).get("kind") == "hang"]),

@@ -230,6 +230,11 @@ def test_bad_peer_copies_are_one_finding_for_each_kind_with_the_way_out() -> Non
     assert all("iommu=pt" in each["message"] and "NCCL_P2P_DISABLE=1" in each["message"] for each in found)
 
 
+def test_memory_taken_between_two_steps_is_no_fault_of_the_way_between_gpus() -> None:
+    peers = [{"from": 0, "to": 1, "direct": None, "gb_per_s": None, "error": cuda(2)}]
+    assert find(proof(gpu(0), peers=peers), host(smi(0)), Wanted()) == []
+
+
 def test_a_sandbox_that_shuts_cuda_out_is_told_from_a_sick_gpu() -> None:
     (found,) = find_as_user(proof(error=cuda(304, "cuInit")), "vllm")
     assert found["code"] == "health-service-user"
