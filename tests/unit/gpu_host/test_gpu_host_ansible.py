@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from tests import hosts
+from tests.hosts.replay import facts
 from tests.load import ROOT
-from tests.unit.gpu_host.gpu_host_replay import facts
 
 
 def test_ansible_ships_all_of_the_module_and_reads_the_host_in_check_mode(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests import hosts
+from tests.hosts.replay import collect
 from tests.load import ROOT
-from tests.unit.gpu_host.gpu_host_replay import collect
 
 from ansible.module_utils.gpu_host import limits, pci_ids, smi, source, system  # isort: skip
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests import hosts
-from tests.unit.gpu_host.gpu_host_replay import facts
+from tests.hosts.replay import facts
 
 SHAPE = facts("h100x8")
 EVERY = pytest.mark.parametrize("name", hosts.names())
