@@ -74,7 +74,12 @@ def collect(root="/", timeout=20, paths=()):
     wanted = list(dict.fromkeys([*paths, "/dev/shm"]))  # noqa: S108 - its size is asked for, nothing is put there
     probes.update({"disk " + path: _disk(source, path) for path in wanted})
     limit = timeout * _COMMANDS + _GRACE
-    read, trouble = in_children({name: (probe, limit) for name, probe in probes.items()})
+    answers, trouble = in_children({name: (_noting(source, probe), limit) for name, probe in probes.items()})
+    read = {name: answer and answer["found"] for name, answer in answers.items()}
+    unread = [{"probe": name, "reason": reason} for name, reason in sorted(trouble.items())]
+    for name, answer in sorted(answers.items()):
+        hung = answer["hung"] if answer else []
+        unread += [{"probe": name, "reason": f"{line} did not answer within {timeout} s"} for line in hung]
     found = {name: empty if read[name] is None else read[name] for name, empty in _EMPTY.items()}
     mounts = source.read("/proc/self/mounts") or ""
     disks = {
@@ -85,20 +90,25 @@ def collect(root="/", timeout=20, paths=()):
     facts = {}
     for name in ("platform", "clock", "hardware"):
         facts.update(found[name])
-    answers, holders = found["smi"], found["processes"]["holders"]
+    driver_says, holders = found["smi"], found["processes"]["holders"]
     nvidia = dict(found["driver"], **found["services"])
-    nvidia.update(cuda_version=answers["cuda_version"], smi=answers["smi"], xids=found["xids"], holders=holders)
+    nvidia.update(cuda_version=driver_says["cuda_version"], smi=driver_says["smi"], xids=found["xids"], holders=holders)
     facts.update(found["pci"], kernels=found["kernels"], secure_boot=found["secure_boot"], compiler=found["compiler"])
     facts.update(
         nvidia=nvidia,
-        gpus=answers["gpus"],
-        links=answers["links"],
+        gpus=driver_says["gpus"],
+        links=driver_says["links"],
         listeners=found["processes"]["listeners"],
         shm_bytes=disks["/dev/shm"]["total_bytes"],  # noqa: S108
         disks=[disks[path] for path in paths],
-        unread=[{"probe": name, "reason": reason} for name, reason in sorted(trouble.items())],
+        unread=unread,
     )
     return facts
+
+
+def _noting(source, probe):
+    """Return a probe that also tells which commands hung."""
+    return lambda: {"found": probe(), "hung": source.hung}
 
 
 def _disk(source, path):

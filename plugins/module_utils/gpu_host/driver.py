@@ -145,7 +145,10 @@ def read_xids(source):
     """Return the driver's errors in the kernel log of this boot: each GPU's each number once, with how often."""
     text = source.run("journalctl", "-k", "-b", "-o", "cat", "--no-pager").stdout
     if not text.strip() or text.startswith("-- No entries"):  # no journal, or none that keeps kernel messages
-        text = source.run("dmesg").stdout
+        answer = source.run("dmesg")
+        if answer.state != "ok":
+            raise OSError("neither journalctl nor dmesg shows the kernel log")
+        text = answer.stdout
     found = {}
     for line in text.splitlines():
         match = _XID.search(line)

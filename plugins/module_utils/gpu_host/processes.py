@@ -27,7 +27,9 @@ def owner(source, pid, names):
     """Return {user, unit} of a process, null where it is gone or belongs to another PID namespace."""
     status = re.search(r"^Uid:\s+\d+\s+(\d+)", source.read(f"/proc/{pid}/status") or "", re.MULTILINE)
     user = status.group(1) if status else None
-    return {"user": names.get(user, user), "unit": unit_of(source.read(f"/proc/{pid}/cgroup") or "")}
+    # systemd's own note of a user that exists only while its unit runs.
+    dynamic = source.link(f"/run/systemd/dynamic-uid/direct:{user}") if user not in names else None
+    return {"user": names.get(user, dynamic or user), "unit": unit_of(source.read(f"/proc/{pid}/cgroup") or "")}
 
 
 def read_processes(source):

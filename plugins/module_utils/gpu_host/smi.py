@@ -11,6 +11,7 @@ from ansible.module_utils.gpu_host.processes import owner, users
 from ansible.module_utils.gpu_host.source import number
 
 _NOTHING = ("", "N/A", "[N/A]", "Unknown Error", "ERR!", "Requested functionality has been deprecated")
+_PROCESS_NAME = re.compile(r"(<process_name>)(.*?)(?=</process_name>)", re.DOTALL)
 _BOOLEANS = {"Enabled": True, "Yes": True, "Disabled": False, "No": False}
 
 
@@ -44,12 +45,16 @@ def parse_log(text):
     if start < 0:
         return None, text
     before = text[:start].partition("<?xml")[0]
-    try:
-        # Only the element itself: without the document type there is nothing to resolve.
-        log = ElementTree.fromstring(text[start : text.rfind(">") + 1])  # noqa: S314 - written by the driver
-    except ElementTree.ParseError:
-        return None, before
-    return log, before
+    # Only the element itself: without the document type there is nothing to resolve.
+    element = text[start : text.rfind(">") + 1]
+    # Names of processes are whatever their owners like, and come as they are.
+    tame = _PROCESS_NAME.sub(lambda match: match.group(1) + re.sub(r"[^ -%'-;=?-~]", "?", match.group(2)), element)
+    for candidate in (element, tame):
+        try:
+            return ElementTree.fromstring(candidate), before  # noqa: S314 - written by the driver
+        except ElementTree.ParseError:
+            continue
+    return None, before
 
 
 def read_gpus(source, log):
@@ -102,10 +107,9 @@ def _boolean(element, path):
 def _uncorrected(gpu):
     """Return the uncorrectable memory errors since the driver was loaded."""
     counts = [
-        number(counter.text)
-        for counter in gpu.findall("ecc_errors/volatile/*")
-        if "uncorrectable" in counter.tag and counter.tag != "sram_uncorrectable_total"
+        number(counter.text) for counter in gpu.findall("ecc_errors/volatile/*") if "uncorrectable" in counter.tag
     ]
+    counts.append(number(_text(gpu, "ecc_errors/volatile/double_bit/total")))  # before Turing
     counts = [count for count in counts if count is not None]
     return sum(counts) if counts else None
 

@@ -28,12 +28,16 @@ class Answer:
 
 
 class Source:
-    """A host as it can be read below ``root``; commands get ``timeout`` seconds each."""
+    """A host as it can be read below ``root``; commands get ``timeout`` seconds each.
+
+    ``hung`` lists those that did not answer.
+    """
 
     def __init__(self, root="/", timeout=20):
         self.root = Path(root)
         self.timeout = timeout
         self.live = str(self.root) == "/"
+        self.hung = []
         self._commands = {} if self.live else json.loads(self.read("/commands.json") or "{}")
 
     def where(self, path):
@@ -74,9 +78,10 @@ class Source:
         return (self.read(path) or "").strip() or None
 
     def names(self, path):
-        """Return the sorted names in a directory, none where there is none."""
+        """Return the sorted names in a directory, none where there is none; names that are no text are left out."""
         try:
-            return sorted(os.listdir(str(self.where(path))))  # noqa: PTH208 - one directory of thousands, names only
+            listed = os.listdir(str(self.where(path)))  # noqa: PTH208 - there may be thousands, and only names count
+            return sorted(name for name in listed if name.isprintable())
         except OSError:
             return []
 
@@ -113,6 +118,7 @@ class Source:
             return Answer("missing")
         stdout, stderr = (_text(found.get(name, "")) for name in ("stdout", "stderr"))
         if found.get("hangs"):
+            self.hung.append(" ".join(argv))
             return Answer("hangs", None, stdout, stderr)
         rc = found.get("rc", 0)
         return Answer("ok" if rc == 0 else "failed", rc, stdout, stderr)

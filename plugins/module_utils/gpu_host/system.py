@@ -94,7 +94,7 @@ def _numa_nodes(source):
 
 def _iommu(source):
     """Say whether addresses of GPUs are translated; what the kernel does beats what its command line asks for."""
-    enabled = bool(source.names("/sys/class/iommu")) if source.is_directory("/sys/class/iommu") else None
+    enabled = bool(source.names("/sys/class/iommu")) if source.is_directory("/sys/class") else None
     top = "/sys/bus/pci/devices"
     kinds = [
         source.word(f"{top}/{address}/iommu_group/type")
@@ -159,7 +159,7 @@ def read_disk(source, path):
     known = len(fields) == 6 and fields[1].isdigit() and fields[3].isdigit()
     return {
         "path": path,
-        "mount": fields[5] if known else None,
+        "mount": fields[5] if known else mount_of(source.read("/proc/self/mounts") or "", path),
         "total_bytes": int(fields[1]) if known else None,
         "free_bytes": int(fields[3]) if known else None,
     }

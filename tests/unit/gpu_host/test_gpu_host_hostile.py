@@ -62,6 +62,31 @@ def test_a_warning_before_the_xml_is_kept_and_the_gpus_are_read(tmp_path: Path) 
     assert found["nvidia"]["smi"] == {"state": "ok", "message": warning.strip()}
 
 
+def test_a_process_with_a_name_that_is_no_xml_hides_no_gpu(tmp_path: Path) -> None:
+    host = hosts.named("h100x8")
+    text = host.commands["nvidia-smi -q -x"]["stdout"].replace("VLLM::EngineCore", "python & <x> \x01é")
+    found = replay(tmp_path, commands=answer(text))
+    assert len(found["gpus"]) == 8
+    assert found["gpus"][0]["processes"][0]["name"] == "python ? ?x? ??"
+
+
+def test_a_disk_that_does_not_answer_is_named_with_its_mount(tmp_path: Path) -> None:
+    mounts = b"/dev/sda2 / ext4 rw 0 0\nnas:/models /srv/models nfs4 rw 0 0\n"
+    root = hosts.build(hosts.named("h200x2"), tmp_path)
+    commands = json.loads((root / "commands.json").read_text())
+    commands["df -P -B1 /srv/models"] = {"hangs": True}
+    (root / "commands.json").write_text(json.dumps(commands))
+    (root / "srv/models").mkdir()
+    (root / "proc/self/mounts").write_bytes(mounts)
+    found = collect(str(root), 7, ["/srv/models/llm", "/srv"])
+    stale, fine = found["disks"]
+    assert stale == {"path": "/srv/models/llm", "mount": "/srv/models", "total_bytes": None, "free_bytes": None}
+    assert fine["free_bytes"]
+    assert found["unread"] == [
+        {"probe": "disk /srv/models/llm", "reason": "df -P -B1 /srv/models did not answer within 7 s"}
+    ]
+
+
 def test_xml_without_gpus_is_an_answer_of_none(tmp_path: Path) -> None:
     assert replay(tmp_path, commands=answer("<nvidia_smi_log></nvidia_smi_log>"))["gpus"] == []
 
@@ -77,7 +102,7 @@ def test_an_empty_root_gives_all_keys_and_null(tmp_path: Path) -> None:
     found = collect(str(tmp_path), 5, ["/srv"])
     healthy = replay(tmp_path / "healthy")
     assert found.keys() == healthy.keys()
-    assert found["unread"] == []
+    assert [one["probe"] for one in found["unread"]] == ["xids"]
     assert (found["kernel"], found["gpus"], found["secure_boot"]["enabled"], found["cpus"]) == (None, None, None, [])
 
 

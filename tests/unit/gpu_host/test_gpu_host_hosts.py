@@ -28,7 +28,7 @@ def test_the_set_has_recorded_hosts_and_each_says_where_it_comes_from() -> None:
 @EVERY
 def test_every_host_is_read_without_trouble_and_has_the_same_keys(name: str) -> None:
     found = facts(name)
-    assert found["unread"] == []
+    assert [one["probe"] for one in found["unread"]] == (["smi"] if name == "smi-hangs" else [])
     assert found.keys() == SHAPE.keys()
     assert found["nvidia"].keys() == SHAPE["nvidia"].keys()
     for part in ("os", "iommu", "secure_boot", "compiler"):
