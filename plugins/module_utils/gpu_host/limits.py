@@ -89,11 +89,15 @@ def in_children(probes):
     """
     results, trouble, children = {}, {}, {}
     for name, (function, seconds) in probes.items():
-        pid, pipe = _fork(function)
+        results[name] = None
+        try:
+            pid, pipe = _fork(function)
+        except OSError as error:  # no room for another process
+            trouble[name] = str(error)
+            continue
         children[name] = (pid, pipe, time.monotonic() + seconds)
     texts, late = read_pipes({pipe: deadline for _, pipe, deadline in children.values()})
     for name, (pid, pipe, _) in children.items():
-        results[name] = None
         os.close(pipe)
         if pipe in late:
             trouble[name] = "no answer in time"
@@ -127,6 +131,8 @@ def _fork(function):
             os.dup2(null, descriptor)
         try:
             answer = {"result": function()}
+        except OSError as error:
+            answer = {"error": str(error)[:300]}
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}"[:300]}
         with os.fdopen(writing, "w") as output:

@@ -168,6 +168,14 @@ def test_a_stopped_probe_costs_its_limit_and_leaves_the_others_their_answers() -
     assert trouble == {"stuck": "no answer in time", "broken": "KeyError: 'gpu'"}
 
 
+def test_a_host_that_can_make_no_process_gives_null_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> int:
+        raise OSError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", refuse)
+    assert limits.in_children({"a": (lambda: 1, 1)}) == ({"a": None}, {"a": "Resource temporarily unavailable"})
+
+
 def test_a_link_never_leads_out_of_the_root(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/os-release").symlink_to("/etc/passwd")
