@@ -132,6 +132,7 @@ def install(name: str, root: Path) -> None:
         commands.setdefault("dmesg", commands[_KERNEL_LOG])
         (tree / "commands.json").write_text(json.dumps(commands))
     _flatten(tree)
+    _modules(tree)
     _executable(place / "start", _START)
     _executable(place / "answer", _ANSWER)
     programs = root / "usr/local/bin"
@@ -170,17 +171,24 @@ def _flatten(tree: Path) -> None:
             shutil.copytree(target, device, symlinks=True)
 
 
+def _modules(tree: Path) -> None:
+    """List loaded modules in /sys as well: a kernel without loadable modules has no /proc/modules to mount over."""
+    listed = tree / "proc/modules"
+    for line in listed.read_text().splitlines() if listed.is_file() else []:
+        state = tree / "sys/module" / line.split()[0] / "initstate"
+        state.parent.mkdir(parents=True, exist_ok=True)
+        state.write_text("live\n")
+
+
 def _libraries(tree: Path, root: Path) -> None:
     """Lay out the names of libraries and firmware, which say what version is installed."""
     directory = root / LIBRARIES.relative_to("/")
     directory.mkdir(parents=True)
     for pattern in ("libnvidia-ml.so.*", "libcuda.so.*"):
         for file in tree.rglob(pattern):
-            name = directory / file.name
-            if file.is_symlink() and not name.is_symlink():
-                name.symlink_to(file.resolve().name)
-            elif file.is_file() and not file.is_symlink():
-                name.write_text(_NO_LIBRARY)
+            if file.is_file() and not file.is_symlink():
+                (directory / file.name).write_text(_NO_LIBRARY)
+                (directory / pattern.replace("*", "1")).symlink_to(file.name)
     firmware = Path("lib/firmware/nvidia")
     if (tree / firmware).is_dir():
         shutil.copytree(tree / firmware, root / "usr" / firmware)

@@ -83,12 +83,12 @@ def _userspace_version(source):
     for directory in LIBRARIES:
         for library in ("libnvidia-ml.so", "libcuda.so"):
             pattern = re.escape(library) + rf"\.({_VERSION})$"
-            resolved = re.match(pattern, source.where(f"{directory}/{library}.1").resolve().name)
-            if resolved and source.exists(f"{directory}/{library}.1"):
+            link = f"{directory}/{library}.1"
+            resolved = re.match(pattern, source.target(link).rpartition("/")[2])
+            if resolved and source.exists(link):
                 return resolved.group(1)
-            found += [
-                match.group(1) for match in (re.match(pattern, name) for name in source.names(directory)) if match
-            ]
+            matches = [re.match(pattern, name) for name in source.names(directory)]
+            found += [match.group(1) for match in matches if match]
     return max(found, key=lambda version: [int(part) for part in version.split(".")]) if found else None
 
 

@@ -107,6 +107,10 @@ class Source:
         except OSError:
             return None
 
+    def target(self, path):
+        """Return where a path leads after all links; of links that go in a circle, some place among them."""
+        return os.path.realpath(str(self.where(path)))  # Path.resolve raises at a circle
+
     def run(self, *argv):
         """Run a command; never raises, never takes longer than the limit."""
         if self.live:

@@ -176,6 +176,15 @@ def test_a_host_that_can_make_no_process_gives_null_everywhere(monkeypatch: pyte
     assert limits.in_children({"a": (lambda: 1, 1)}) == ({"a": None}, {"a": "Resource temporarily unavailable"})
 
 
+def test_libraries_linked_in_a_circle_hide_nothing_else(tmp_path: Path) -> None:
+    root = hosts.build(hosts.named("h200x2"), tmp_path)
+    library = root / "usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1"
+    library.unlink()
+    library.symlink_to("libnvidia-ml.so.1")
+    found = collect(str(root), 5, [])
+    assert (found["unread"], found["nvidia"]["userspace_version"]) == ([], "580.159.04")
+
+
 def test_a_link_never_leads_out_of_the_root(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/os-release").symlink_to("/etc/passwd")

@@ -76,8 +76,14 @@ def test_a_recorded_pci_device_is_no_link_that_would_lead_to_a_real_one(root: Pa
     assert (device.is_symlink(), (device / "device").read_text()) == (False, "0x2330\n")
 
 
-def test_libraries_are_names_only_and_say_so(root: Path) -> None:
-    fake_gpus.install("h200x2", root)
+def test_loaded_modules_show_on_a_machine_whose_kernel_knows_none(root: Path) -> None:
+    fake_gpus.install("h100-vm", root)
+    assert (tree(root) / "sys/module/nvidia_uvm/initstate").read_text() == "live\n"
+
+
+@pytest.mark.parametrize("name", ["h200x2", "h100-vm"])
+def test_libraries_are_names_only_and_say_so(root: Path, name: str) -> None:
+    fake_gpus.install(name, root)
     library = root / "usr/local/nvidia/lib64/libnvidia-ml.so.1"
     assert library.resolve().name == "libnvidia-ml.so.580.159.04"
     assert "fake" in library.read_text()
