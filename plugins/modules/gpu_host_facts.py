@@ -1,19 +1,32 @@
 #!/usr/bin/python
-"""Ansible module: read what planning needs to know of a host, in one round trip."""
+"""Ansible module: read what planning, preflight and the driver's role need to know of a host, in one round trip."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: gpu_host_facts
-short_description: Read what planning needs to know of a GPU host
+short_description: Read a GPU host
 description:
-  - Reads platform, CPUs, memory, GPUs and clock of a host in one round trip and changes nothing.
-  - A command that hangs is given up after O(timeout); what it would have told is then null.
+  - Reads platform, kernels, processors, memory, GPUs, driver, clock and disks of a host in one round trip.
+  - Changes nothing. Needs nothing on the host but Python 3.8; without a driver, GPUs are known by their PCI ids.
+  - Every command and every group of files is read in a process of its own and given up after a time, one that
+    cannot be killed included. What could not be read is null; C(unread) says why.
 options:
   timeout:
     description: Seconds that any one command may take.
     type: int
     default: 20
+  paths:
+    description: Paths whose file systems are reported; of one that does not exist, the nearest parent that does.
+    type: list
+    elements: str
+    default: []
+  root:
+    description:
+      - Directory below which the host lies. With another one than V(/) a recorded host is read; its commands are
+        answered from C(commands.json) there, which gives rc, stdout, stderr and hangs for each command line.
+    type: str
+    default: /
 attributes:
   check_mode:
     support: full
@@ -25,119 +38,137 @@ author:
 EXAMPLES = r"""
 - name: Read the host
   gpu_host_facts:
+    paths: [/opt, /srv/models]
 """
 
 RETURN = r"""
 ansible_facts:
-  description: One fact, C(gpu_host).
+  description: One fact, C(gpu_host). Unknown is null everywhere.
   returned: always
   type: dict
   contains:
     gpu_host:
-      description: >-
-        cpus (list of online core numbers this host may use), memory_total_bytes, memory_available_bytes,
-        gpus (list of index, uuid, name, memory_total_mib; null without a working driver),
-        listeners (list of port, pid, process and systemd unit of whoever listens on TCP),
-        architecture, kernel, python, time (seconds since the epoch).
+      description: The host.
       type: dict
+      contains:
+        os:
+          description: C(id), C(id_like) (list), C(version_id), C(name), from os-release.
+          type: dict
+        architecture: {description: As C(uname -m) says., type: str}
+        kernel: {description: Release of the running kernel., type: str}
+        python: {description: Version of the Python that runs this module., type: str}
+        systemd: {description: "Its version, such as 252.", type: int}
+        boot_id: {description: Changes with every boot., type: str}
+        time: {description: Seconds since the epoch on the host., type: float}
+        time_synchronized: {description: Whether the kernel's clock is kept by a time source., type: bool}
+        virtualization: {description: "As systemd-detect-virt says: none, kvm, systemd-nspawn ...", type: str}
+        cpus: {description: Numbers of the processors that may be used., type: list, elements: int}
+        memory_total_bytes: {description: Main memory., type: int}
+        memory_available_bytes: {description: What programs can still have., type: int}
+        shm_bytes: {description: Size of /dev/shm., type: int}
+        numa_nodes:
+          description: C(node), C(cpus) (such as 0-15), C(memory_bytes).
+          type: list
+          elements: dict
+        iommu:
+          description: C(enabled), and C(passthrough), whether GPUs reach memory without translation.
+          type: dict
+        kernels:
+          description: >-
+            Every installed kernel: C(release), C(headers) (whether modules can be built for it),
+            C(nvidia_module) (path of the module it would load).
+          type: list
+          elements: dict
+        secure_boot:
+          description: C(enabled), and C(mok_enrolled), whether the firmware trusts the key that DKMS signs with.
+          type: dict
+        compiler:
+          description: C(cc), such as gcc 12.2.0, and C(kernel_cc), what the running kernel was built with.
+          type: dict
+        pci_gpus:
+          description: >-
+            NVIDIA's GPUs on the PCI bus: C(address), C(id), C(name), C(architecture), C(compute_capability),
+            C(driver) bound to it, C(numa_node), C(responds) (false where it fell off the bus).
+          type: list
+          elements: dict
+        nvswitches: {description: "C(address), C(id), C(driver).", type: list, elements: dict}
+        nvidia:
+          description: The driver.
+          type: dict
+          contains:
+            module:
+              description: >-
+                C(loaded), C(version), C(open), C(licence), C(parameters); version and open are those of the loaded
+                module, else of the one that lies ready for the running kernel.
+              type: dict
+            uvm_loaded: {description: Whether nvidia-uvm is loaded., type: bool}
+            nouveau_loaded: {description: Whether nouveau is loaded., type: bool}
+            nova_loaded: {description: Whether nova-core is loaded., type: bool}
+            userspace_version: {description: Version of the libraries that programs get., type: str}
+            firmware_versions: {description: Versions of the GSP firmware on disk., type: list, elements: str}
+            fabric_manager: {description: "C(version), C(active), C(log) (its last line).", type: dict}
+            persistenced: {description: "C(active), C(user) it runs as.", type: dict}
+            cuda_version: {description: The newest CUDA that the driver serves., type: str}
+            smi:
+              description: >-
+                C(state) of nvidia-smi: V(ok), V(missing), V(failed) or V(hangs); C(message), what it complained of.
+              type: dict
+            devices: {description: The driver's device files by their names below /dev., type: list, elements: str}
+            xids:
+              description: >-
+                The driver's errors in the kernel log of this boot: C(pci), C(xid), C(message) (the first), C(count).
+              type: list
+              elements: dict
+            holders:
+              description: >-
+                Processes that have a GPU's device file open, known even where nvidia-smi hangs: C(pid), C(name),
+                C(user), C(unit), C(devices).
+              type: list
+              elements: dict
+        gpus:
+          description: >-
+            GPUs as the driver reports them, null where none answers: C(index), C(uuid), C(pci_address), C(name),
+            C(architecture), C(compute_capability), C(memory_total_mib), C(memory_used_mib), C(memory_free_mib),
+            C(persistence), C(mig), C(ecc), C(ecc_uncorrected) (since the driver was loaded), C(remap_pending),
+            C(remap_failure), C(recovery_action) (None where none is called for), C(fabric_state), C(fabric_status),
+            C(minor), C(processes) (C(pid), C(name), C(used_mib), C(user), C(unit)).
+          type: list
+          elements: dict
+        links:
+          description: >-
+            How each pair of GPUs C(a), C(b) is connected: C(type) V(NV18) (18 NVLinks), V(PIX), V(PXB), V(PHB),
+            V(NODE) or V(SYS).
+          type: list
+          elements: dict
+        disks:
+          description: "C(path) as asked for, C(mount), C(free_bytes), C(total_bytes)."
+          type: list
+          elements: dict
+        listeners:
+          description: "Who listens on TCP: C(port), C(pid), C(process), C(unit)."
+          type: list
+          elements: dict
+        unread:
+          description: C(probe) and C(reason) of what could not be read.
+          type: list
+          elements: dict
 """
 
-import os  # noqa: E402
-import platform  # noqa: E402
-import subprocess  # noqa: E402
-import time  # noqa: E402
-from pathlib import Path  # noqa: E402
-
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-
-NVIDIA_SMI = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"]
-
-
-def read_memory(path="/proc/meminfo"):
-    """Return (total, available) bytes of main memory."""
-    lines = Path(path).read_text().splitlines()
-    sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if "kB" in line}
-    return sizes["MemTotal"], sizes["MemAvailable"]
-
-
-def parse_gpus(text):
-    """Read the lines of nvidia-smi's csv query into one mapping per GPU."""
-    gpus = []
-    for line in text.splitlines():
-        parts = [part.strip() for part in line.split(",")]
-        # A GPU that fell off the bus prints a sentence instead of a row, or [N/A] for its memory.
-        if len(parts) == 4 and parts[0].isdigit() and parts[3].isdigit():
-            gpus.append({"index": int(parts[0]), "uuid": parts[1], "name": parts[2], "memory_total_mib": int(parts[3])})
-    return gpus
-
-
-def read_gpus(timeout):
-    """Return the GPUs the driver reports, or None where no driver answers in time."""
-    try:
-        answer = subprocess.run(NVIDIA_SMI, capture_output=True, text=True, timeout=timeout, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return parse_gpus(answer.stdout)
-
-
-def listening_inodes(text):
-    """Map socket inode to port for each listening socket of /proc/net/tcp or tcp6."""
-    rows = [line.split() for line in text.splitlines()[1:]]
-    return {row[9]: int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A"}
-
-
-def unit_of(cgroup):
-    """Return the systemd service in the text of /proc/PID/cgroup, or None."""
-    names = [part for line in cgroup.splitlines() for part in line.split("/") if part.endswith(".service")]
-    return names[-1] if names else None
-
-
-def read_text(path):
-    """Return the text of a file of /proc, or an empty string where the process is gone."""
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return ""
-
-
-def read_listeners():
-    """Return who listens on which TCP port; needs root to see other users' processes."""
-    ports = {}
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        ports.update(listening_inodes(read_text(table)))
-    listeners = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            links = [os.readlink(fd) for fd in (process / "fd").iterdir()]  # noqa: PTH115 - Path.readlink is 3.9
-        except OSError:
-            continue
-        for inode in {link[8:-1] for link in links if link.startswith("socket:[")} & set(ports):
-            listeners.append(
-                {
-                    "port": ports[inode],
-                    "pid": int(process.name),
-                    "process": read_text(process / "comm").strip(),
-                    "unit": unit_of(read_text(process / "cgroup")),
-                }
-            )
-    return sorted(listeners, key=lambda listener: (listener["port"], listener["pid"]))
+from ansible.module_utils.gpu_host.collect import collect  # noqa: E402
 
 
 def main():
     """Run the module."""
-    module = AnsibleModule({"timeout": {"type": "int", "default": 20}}, supports_check_mode=True)
-    total, available = read_memory()
-    facts = {
-        "cpus": sorted(os.sched_getaffinity(0)),
-        "memory_total_bytes": total,
-        "memory_available_bytes": available,
-        "gpus": read_gpus(module.params["timeout"]),
-        "listeners": read_listeners(),
-        "architecture": platform.machine(),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "time": time.time(),
-    }
+    module = AnsibleModule(
+        {
+            "timeout": {"type": "int", "default": 20},
+            "paths": {"type": "list", "elements": "str", "default": []},
+            "root": {"type": "str", "default": "/"},
+        },
+        supports_check_mode=True,
+    )
+    facts = collect(module.params["root"], module.params["timeout"], module.params["paths"])
     module.exit_json(changed=False, ansible_facts={"gpu_host": facts})
 
 

@@ -71,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("up", help="make and start hosts; does nothing to those that are up")
     command.add_argument("names", nargs="*", metavar="NAME", help="default: all hosts there are, or lab-1")
+    command.add_argument(
+        "--fake-gpus", metavar="HOST", default="", help="new hosts pretend to have the GPUs of tests/hosts/HOST.yml"
+    )
     command.set_defaults(run=_up)
 
     command = commands.add_parser("down", help="remove hosts; without names the whole lab")
@@ -103,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _up(options: argparse.Namespace, settings: Settings) -> int:
-    operations.up(settings, options.names)
+    operations.up(settings, options.names, options.fake_gpus)
     return 0
 
 
@@ -123,9 +126,11 @@ def _status(options: argparse.Namespace, settings: Settings) -> int:
     elif not found:
         print(f"The lab '{settings.prefix}' is not up. Run: {settings.command('up')}")
     else:
-        table = Table("host", "address", "condition", "base image", box=None)
+        faked = any(one.host.fake_gpus for one in found)
+        table = Table("host", "address", "condition", "base image", *["fake GPUs"][: int(faked)], box=None)
         for one in found:
-            table.add_row(one.host.name, one.host.address, one.condition, one.host.image.rpartition("/")[2])
+            image = one.host.image.rpartition("/")[2]
+            table.add_row(one.host.name, one.host.address, one.condition, image, *[one.host.fake_gpus][: int(faked)])
         Console().print(table)
     return 0 if found and all(one.condition == "running" for one in found) else 1
 

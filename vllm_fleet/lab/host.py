@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shlex
 import shutil
 import socket
@@ -13,7 +12,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from vllm_fleet.errors import FleetError
-from vllm_fleet.lab import image, runner, state
+from vllm_fleet.lab import fake_gpus, image, runner, state
 from vllm_fleet.lab.carry import DOWNLOADS, Item, Luggage
 from vllm_fleet.lab.process import run, succeeds
 from vllm_fleet.lab.settings import DOWNLOAD_PARTS, Settings
@@ -25,15 +24,16 @@ DISCARD_PATIENCE = 5.0  # nothing of it is kept, so it need not take its time
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def make(settings: Settings, name: str, address: str, base: Path, network: IPv4Network, luggage: Luggage) -> state.Host:
+def make(settings: Settings, host: state.Host, network: IPv4Network, luggage: Luggage) -> state.Host:
     """Lay out a new host's filesystem on top of the base image, and only then note it as made."""
-    discard(settings, name)
-    host = state.Host(name, address, secrets.token_hex(16), str(base), luggage.binds)
-    directory = settings.hosts / name
+    discard(settings, host.name)
+    directory = settings.hosts / host.name
     for part in ("upper", "work", "root"):
         (directory / part).mkdir(parents=True)
     mount(settings, host)
     _configure(settings, host, network, luggage)
+    if host.fake_gpus:
+        fake_gpus.install(host.fake_gpus, directory / "root")
     state.write_host(settings, host)
     return host
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vllm_fleet.errors import FleetError
-from vllm_fleet.lab import carry, firewall, host, image, network, preflight, runner, state
+from vllm_fleet.lab import carry, fake_gpus, firewall, host, image, network, preflight, runner, state
 from vllm_fleet.lab.lock import locked
 from vllm_fleet.lab.progress import say, step
 from vllm_fleet.lab.settings import DOWNLOAD_PARTS, Settings, check_host_name, is_root
@@ -28,18 +29,26 @@ class HostStatus:
     condition: str
 
 
-def up(settings: Settings, names: list[str]) -> list[state.Host]:
+def up(settings: Settings, names: list[str], fake: str = "") -> list[state.Host]:
     """Make and start the named hosts; without names all that exist, or one.
+
+    Args:
+        settings: which lab.
+        names: its hosts.
+        fake: whose GPUs the hosts pretend to have, "" for none where a host is made, and as it is where it exists.
 
     Raises:
         FleetError: the machine cannot hold a lab, or a host does not come up.
     """
+    if fake:
+        fake = fake if fake in fake_gpus.known() else str(fake_gpus.resolve(fake))
     preflight.check(settings)
     for name in names:
         check_host_name(name)
     with _lab(settings):
         known = {made.name: made for made in state.read_hosts(settings)}
         wanted = names or list(known) or [DEFAULT_HOST]
+        _check_fake_gpus(settings, [known[name] for name in wanted if name in known], fake)
         _clear_unfinished(settings)
         missing = [name for name in dict.fromkeys(wanted) if name not in known]
         if missing:
@@ -55,7 +64,8 @@ def up(settings: Settings, names: list[str]) -> list[state.Host]:
                 say(warning)
             for name in missing:
                 address = state.next_address(subnet, {made.address for made in known.values()})
-                known[name] = host.make(settings, name, address, base, subnet, luggage)
+                new = state.Host(name, address, secrets.token_hex(16), str(base), luggage.binds, fake)
+                known[name] = host.make(settings, new, subnet, luggage)
         host.write_known_hosts(settings)
         chosen = [known[name] for name in dict.fromkeys(wanted)]
         stopped = [one for one in chosen if not host.is_up(settings, one)]
@@ -66,7 +76,8 @@ def up(settings: Settings, names: list[str]) -> list[state.Host]:
                 for one in stopped:
                     host.wait(settings, one)
     for one in chosen:
-        say(f"{one.name} is up at {one.address}")
+        pretends = f", pretending to have the GPUs of {one.fake_gpus}" if one.fake_gpus else ""
+        say(f"{one.name} is up at {one.address}{pretends}")
     return chosen
 
 
@@ -178,6 +189,21 @@ def _lab(settings: Settings) -> Iterator[None]:
     with locked(f"of-{settings.prefix}", lambda: say(waiting)):
         state.check_directory(settings)
         yield
+
+
+def _check_fake_gpus(settings: Settings, hosts: list[state.Host], fake: str) -> None:
+    """Refuse to give other GPUs to a host than it was made with.
+
+    Raises:
+        FleetError: it has none, or others.
+    """
+    for one in hosts:
+        if fake and one.fake_gpus != fake:
+            has = f"with the fake GPUs of {one.fake_gpus}" if one.fake_gpus else "without fake GPUs"
+            raise FleetError(
+                f"{one.name} was made {has}. Make it anew: {settings.command(f'down {one.name}')}, "
+                f"then {settings.command(f'up --fake-gpus {fake} {one.name}')}"
+            )
 
 
 def _clear_unfinished(settings: Settings) -> None:

@@ -22,6 +22,7 @@ class Host:
         machine_id: 32 hexadecimal digits, as in /etc/machine-id.
         image: directory of the base image it was made from.
         binds: directories of this machine visible inside at the same path, read-only.
+        fake_gpus: whose GPUs it pretends to have, "" for none.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Host:
     machine_id: str
     image: str
     binds: tuple[str, ...] = ()
+    fake_gpus: str = ""
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
