@@ -7,7 +7,11 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import ansible.module_utils
+
 ROOT = Path(__file__).resolve().parents[1]
+# Where Ansible finds them, too, by the module_utils of ansible.cfg.
+ansible.module_utils.__path__.append(str(ROOT / "plugins/module_utils"))
 
 
 def load(path: str) -> ModuleType:
