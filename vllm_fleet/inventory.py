@@ -69,5 +69,6 @@ def _ask(
 def _complaint(stdout: str, stderr: str) -> str:
     """Return the lines of Ansible's output that say what is wrong."""
     text = stderr.strip() or stdout.strip()
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith(("PLAY", "TASK", "ok:"))]
+    known = ("PLAY", "TASK", "ok:", "[WARNING]: Could not match supplied host pattern")
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith(known)]
     return "\n".join(lines[:12]) if lines else "no host of group gpu_hosts is in it"

@@ -23,7 +23,8 @@ def compiler_findings(compiler, missing, run):
     """
     if compiler not in missing or shutil.which("cc") or not shutil.which("apt-cache"):
         return []
-    policy = run(["apt-cache", "policy", compiler])
+    # Without the options it would write its caches.
+    policy = run(["apt-cache", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=", "policy", compiler])
     if "Candidate: (none)" not in policy and policy:
         return []
     return [

