@@ -20,6 +20,7 @@ class FilterModule:
         """Return the filters by the names templates use."""
         return {
             "preflight_findings": handover.fact_findings,
+            "merge_findings": handover.merge,
             "declaration_findings": handover.declaration_findings,
             "port_findings": handover.port_findings,
             "failure_findings": handover.failure_findings,

@@ -24,6 +24,7 @@ _ALL = (
     Code("host-unreadable", E, "The host's facts cannot be read.", "Python 3.8 or newer on the host.", "playbook"),
     Code("look-failed", E, "A look at the host failed in an unforeseen way.", "As the message says.", "playbook"),
     Code("settings", E, "A role refuses the value of one of its variables.", "Correct the inventory.", "playbook"),
+    Code("fact-unread", W, "A part of the host could not be read (a hanging mount, for one).", "Look at it there."),
     Code("declaration", E, "A mistake in `model_servers`, or a misspelt variable.", "Correct it.", "serving_plan"),
     Code("not-root", E, "The login on the host is not root's.", "`ansible_become: true`.", "vllm_runtime"),
     Code("platform-unsupported", E, "A distribution this project knows nothing of.", "Another one.", "vllm_runtime"),
@@ -85,8 +86,8 @@ _ALL = (
     Code("kernel-without-module", EW, "An installed kernel has no NVIDIA module: booted into it, the host has no GPU; "
          "a warning where this run builds it.", "Headers, and dkms."),
     Code("kernel-headers", W, "Headers of an installed kernel are missing; the run installs them.", "Nothing."),
-    Code("secure-boot-key", EW, "Secure Boot is on and the key for built modules is not enrolled; a warning where that "
-         "cannot be read.", "Enrol it at the console, signed modules, or Secure Boot off."),
+    Code("secure-boot-key-not-enrolled", EW, "Secure Boot is on and the key for built modules is not enrolled; a "
+         "warning where that cannot be read.", "Enrol it at the console, signed modules, or Secure Boot off."),
     Code("compiler-older-than-kernel", W, "The compiler is older than the one that built the kernel.", "That one."),
     # Fabric and links
     Code("fabric-manager-missing", EW, "NVSwitches, but no Fabric Manager; a warning where this run installs it.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vllm_fleet.preflight.findings import Finding, error, repaired, warning
+from vllm_fleet.preflight.gpu import lost, too_old
 from vllm_fleet.preflight.wanted import Facts, Wanted, driver_present, items, look, version
 
 
@@ -26,7 +27,9 @@ def findings(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
     yield from _versions(facts, wanted)
     yield from _firmware(facts, wanted)
     state, said = look(facts, "nvidia", "smi", "state"), look(facts, "nvidia", "smi", "message")
-    if look(facts, "nvidia", "module", "open") is False:
+    # A GPU too old for the open modules has a finding of its own.
+    old = any(too_old(gpu, wanted) for gpu in items(facts, "pci_gpus"))
+    if look(facts, "nvidia", "module", "open") is False and not old:
         yield warning(
             "driver-not-open",
             "The kernel module is the proprietary one, which NVIDIA no longer makes from branch 615 on. "
@@ -38,7 +41,7 @@ def findings(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
             "nvidia-smi does not come back: a dying GPU blocks the driver. Take the host out (--limit '!...'), look "
             "for its Xid in the kernel log, and reboot or power-cycle it.",
         )
-    elif state == "failed" and look(facts, "nvidia", "module", "loaded") and not _mismatch(facts):
+    elif state == "failed" and look(facts, "nvidia", "module", "loaded") and not (_mismatch(facts) or lost(facts)):
         yield error(
             "driver-not-answering",
             f"The driver is loaded, but nvidia-smi fails: {(said or 'it says nothing').strip().rstrip('.')}. Look into "
@@ -79,7 +82,8 @@ def _versions(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
 def _firmware(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
     module, there = look(facts, "nvidia", "module", "version"), look(facts, "nvidia", "firmware_versions")
     # A driver that answers has its firmware, wherever it is (the host of a container has it, for one).
-    if module and there is not None and module not in there and look(facts, "nvidia", "smi", "state") != "ok":
+    answers = look(facts, "nvidia", "smi", "state") == "ok"
+    if module and there is not None and module not in there and not answers and not _mismatch(facts):
         found = f"only {', '.join(there)}" if there else "none"
         yield repaired(
             wanted.driver_managed,

@@ -7,16 +7,18 @@ from itertools import combinations
 
 from vllm_fleet.preflight.findings import Finding, error, repaired, warning
 from vllm_fleet.preflight.memory import gpus_of
-from vllm_fleet.preflight.wanted import Facts, Wanted, driver_present, items, look, version
+from vllm_fleet.preflight.wanted import Facts, Wanted, driver_present, items, look, names, version
 
 NVLINK_5 = (10, 0)  # compute capability from which on the switches sit behind the InfiniBand stack
 
 
 def findings(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
     """Yield what keeps the GPUs from reaching each other, or from being used at all."""
-    if items(facts, "nvswitches") and driver_present(facts):
-        yield from _manager(facts, wanted)
-    yield from _state(facts)
+    manager = list(_manager(facts, wanted)) if items(facts, "nvswitches") and driver_present(facts) else []
+    yield from manager
+    # Without its manager no fabric comes up; one cause is one finding.
+    if not manager:
+        yield from _state(facts)
     yield from _iommu(facts)
     yield from _links(facts, wanted)
     yield from _numa(facts)
@@ -56,17 +58,19 @@ def _manager(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
 
 
 def _state(facts: Facts) -> Iterator[Finding]:
+    waiting: dict[str, list[int]] = {}
     for gpu in items(facts, "gpus"):
         state, status = gpu.get("fabric_state"), gpu.get("fabric_status")
-        if state is None or (state == "Completed" and status in (None, "Success")):
-            continue
-        hint = ""
-        if version(gpu.get("compute_capability")) >= NVLINK_5:
-            hint = " On NVLink 5 it also needs nvlsm and the kernel modules mlx5_ib and ib_umad."
+        if state is not None and (state != "Completed" or status not in (None, "Success")):
+            said = f"'{state}'{f' ({status})' if status else ''}"
+            waiting.setdefault(said, []).append(gpu["index"])
+    nvlink_5 = any(version(gpu.get("compute_capability")) >= NVLINK_5 for gpu in items(facts, "gpus"))
+    for said, gpus in waiting.items():
         yield error(
             "fabric-not-ready",
-            f"GPU {gpu.get('index')}: the fabric's state is '{state}'{f' ({status})' if status else ''}, and CUDA will "
-            f"answer error 802 until it is Completed. Read journalctl -u nvidia-fabricmanager.{hint}",
+            f"GPU {names(gpus, limit=16)}: the fabric's state is {said}, and CUDA will answer error 802 until it is "
+            "Completed. Read journalctl -u nvidia-fabricmanager."
+            + (" On NVLink 5 it also needs nvlsm and the kernel modules mlx5_ib and ib_umad." if nvlink_5 else ""),
         )
 
 

@@ -18,6 +18,7 @@ XIDS = {
     119: (True, "the GPU's own processor (GSP) does not answer", "Reset the GPU or reboot, and take the newest driver"),
     154: (False, "the driver asked for a recovery action", "Reset the GPU or reboot if it still asks for it"),
 }
+FELL_OFF, RECOVERY_ACTION = 79, 154
 FOREIGN_DRIVERS = ("nouveau", "nova_core", "vfio-pci")
 
 
@@ -35,6 +36,31 @@ def findings(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
     yield from _xids(facts)
     for gpu in items(facts, "gpus"):
         yield from _health(gpu)
+    unloading = [gpu.get("index") for gpu in items(facts, "gpus") if gpu.get("persistence") is False]
+    if unloading:
+        yield warning(
+            "gpu-persistence-off",
+            f"GPU {names(unloading)}: persistence is off, so each first use waits for the driver. Enable "
+            "nvidia-persistenced.",
+        )
+
+
+def too_old(gpu: Facts, wanted: Wanted) -> bool:
+    """Whether a GPU of the PCI bus is known to be below vLLM's floor."""
+    capability = gpu.get("compute_capability")
+    return capability is not None and version(capability) < version(wanted.min_compute_capability)
+
+
+def lost(facts: Facts) -> list[str]:
+    """Return the addresses of GPUs that stand on the PCI bus, but answer neither it nor the driver."""
+    driver_answers = look(facts, "gpus") is not None
+    shown = {gpu.get("pci_address") for gpu in items(facts, "gpus")}
+    return [
+        gpu["address"]
+        for gpu in items(facts, "pci_gpus")
+        if gpu.get("responds") is False
+        or (driver_answers and gpu["address"] not in shown and gpu.get("driver") not in FOREIGN_DRIVERS)
+    ]
 
 
 def _models(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
@@ -46,7 +72,7 @@ def _models(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
                 f"{where} (PCI id {gpu.get('id')}) is not in this project's table, and no driver tells what it can do. "
                 f"See that its compute capability is at least {wanted.min_compute_capability}.",
             )
-        elif version(capability) < version(wanted.min_compute_capability):
+        elif too_old(gpu, wanted):
             yield error(
                 "gpu-too-old",
                 f"{where}, {gpu.get('name')}, has compute capability {capability}; vLLM and the open driver need "
@@ -76,31 +102,27 @@ def _owners(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
 
 
 def _lost(facts: Facts) -> Iterator[Finding]:
-    if look(facts, "gpus") is None:
-        return
-    shown = {gpu.get("pci_address") for gpu in items(facts, "gpus")}
-    lost = [
-        gpu["address"]
-        for gpu in items(facts, "pci_gpus")
-        if gpu["address"] not in shown and gpu.get("driver") not in FOREIGN_DRIVERS
-    ]
-    if lost:
-        fallen = {xid.get("pci") for xid in items(facts, "nvidia", "xids") if xid.get("xid") == 79}
+    gone = lost(facts)
+    if gone:
+        fallen = {xid.get("pci") for xid in items(facts, "nvidia", "xids") if xid.get("xid") == FELL_OFF}
         yield error(
             "gpu-lost",
-            f"GPU {names(lost)} is on the PCI bus, but the driver shows only {len(shown)} GPU(s)"
-            f"{'; the kernel log says that it fell off the bus (Xid 79)' if fallen & set(lost) else ''}. "
+            f"GPU {names(gone)} {'is' if len(gone) == 1 else 'are'} on the PCI bus, but not with the driver"
+            f"{', and the kernel log says that it fell off the bus (Xid 79)' if fallen & set(gone) else ''}. "
             "Power-cycle the host; if it comes again, check power and seating.",
         )
 
 
 def _xids(facts: Facts) -> Iterator[Finding]:
+    gone = lost(facts)
+    told = {gpu.get("pci_address") for gpu in items(facts, "gpus") if gpu.get("recovery_action")}
     seen = {(str(xid.get("pci")), int(xid["xid"])) for xid in items(facts, "nvidia", "xids")}
     for pci, xid in sorted(seen):
-        if xid in XIDS:
-            grave, meaning, remedy = XIDS[xid]
-            message = f"GPU {pci}: Xid {xid} since the last boot, {meaning}. {remedy}."
-            yield repaired(not grave, "gpu-xid", message)
+        # Said already, or answered by what the driver asks for now.
+        if xid not in XIDS or (xid == FELL_OFF and pci in gone) or (xid == RECOVERY_ACTION and pci in told):
+            continue
+        grave, meaning, remedy = XIDS[xid]
+        yield repaired(not grave, "gpu-xid", f"GPU {pci}: Xid {xid} since the last boot, {meaning}. {remedy}.")
 
 
 def _health(gpu: Facts) -> Iterator[Finding]:
@@ -124,9 +146,4 @@ def _health(gpu: Facts) -> Iterator[Finding]:
         yield error(
             "gpu-mig",
             f"{where}: MIG is on, and servers are planned on whole GPUs. Run: nvidia-smi -i {gpu.get('index')} -mig 0",
-        )
-    if gpu.get("persistence") is False:
-        yield warning(
-            "gpu-persistence-off",
-            f"{where}: persistence is off, so each first use waits for the driver. Enable nvidia-persistenced.",
         )

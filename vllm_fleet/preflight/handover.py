@@ -10,12 +10,22 @@ from vllm_fleet.preflight import host, report
 from vllm_fleet.preflight.findings import Finding, error
 from vllm_fleet.preflight.wanted import Wanted
 
+# The role nvidia_driver refuses for these as well, since it can be run by itself.
+ALSO_FOUND_BY_ROLES = frozenset({"no-gpu", "gpu-too-old", "secure-boot-key-not-enrolled"})
+
 Found = list[dict[str, str]]
 
 
 def fact_findings(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> Found:
     """Return what the fact ``gpu_host`` of a host gives; `wanted` has the keys of `Wanted`."""
     return [one.as_dict() for one in host.findings(facts, Wanted(**wanted))]
+
+
+def merge(of_roles: Iterable[Mapping[str, str]], of_facts: Iterable[Mapping[str, str]]) -> Found:
+    """Return all findings, without those of the facts that a role has found, too; the role knows more of the remedy."""
+    found = [dict(one) for one in of_roles]
+    said = {one["code"] for one in found} & ALSO_FOUND_BY_ROLES
+    return found + [dict(one) for one in of_facts if one["code"] not in said]
 
 
 def declaration_findings(problems: Iterable[str]) -> Found:

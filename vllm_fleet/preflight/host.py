@@ -16,7 +16,12 @@ def findings(facts: Facts, wanted: Wanted) -> tuple[Finding, ...]:
         facts: the fact ``gpu_host``; what is missing or null in it is unknown and gives no finding.
         wanted: what the run wants of the host. GPUs count only with the backend cuda.
     """
-    found = [*platform.findings(facts, wanted), *disk.findings(facts, wanted), *memory.host_findings(facts, wanted)]
+    found = [
+        *platform.findings(facts, wanted),
+        *platform.unread(facts),
+        *disk.findings(facts, wanted),
+        *memory.host_findings(facts, wanted),
+    ]
     if wanted.backend == "cuda":
         found += _gpu_findings(facts, wanted)
     return tuple(sorted(dict.fromkeys(found), key=lambda one: str(one.severity)))

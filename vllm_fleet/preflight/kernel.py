@@ -34,7 +34,8 @@ def findings(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
             f"The headers of kernel {names(unready)} are missing, without which no module is built for it. This run "
             "installs them; see that the repository still has them.",
         )
-    yield from _secure_boot(facts)
+    if not (wanted.driver_managed and wanted.presigned_modules):
+        yield from _secure_boot(facts)
     if without:
         yield from _compiler(facts)
 
@@ -47,7 +48,7 @@ def _secure_boot(facts: Facts) -> Iterator[Finding]:
     unknown = enrolled is None
     yield repaired(
         unknown,
-        "secure-boot-key",
+        "secure-boot-key-not-enrolled",
         f"Secure Boot is on, and {'it cannot be read whether ' if unknown else ''}the key that signs built modules is "
         f"{'' if unknown else 'not '}enrolled: without it the kernel refuses the NVIDIA module. Enrol it (mokutil "
         "--import /var/lib/dkms/mok.pub, then confirm at the console at the next boot), use Ubuntu's signed modules "

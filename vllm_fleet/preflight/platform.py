@@ -43,6 +43,16 @@ def findings(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
         )
 
 
+def unread(facts: Facts) -> Iterator[Finding]:
+    """Yield what could not be read of the host."""
+    for probe in items(facts, "unread"):
+        yield warning(
+            "fact-unread",
+            f"'{probe.get('probe')}' could not be read of the host: {str(probe.get('reason')).rstrip('.')}. Look at it "
+            "there; what it would have told is unknown here.",
+        )
+
+
 def _release(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
     identity, release = look(facts, "os", "id"), look(facts, "os", "version_id")
     family = "el" if "rhel" in {identity, *(look(facts, "os", "id_like") or [])} else identity

@@ -16,7 +16,7 @@ class Wanted:
 
     ``min_driver`` is a branch such as "580"; ``servers`` and ``disk_needs`` are as the serving plan and the roles
     export them. ``driver_managed``: the run installs and repairs the NVIDIA driver. ``reboot_allowed``: it may also
-    reboot the host for that.
+    reboot the host for that. ``presigned_modules``: it installs modules that Secure Boot trusts.
     """
 
     backend: str = "cuda"
@@ -24,6 +24,7 @@ class Wanted:
     min_compute_capability: str = "7.5"
     driver_managed: bool = True
     reboot_allowed: bool = False
+    presigned_modules: bool = False
     servers: Sequence[Mapping[str, Any]] = ()
     disk_needs: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 

@@ -11,6 +11,7 @@ from tests.unit.preflight.test_fact_findings import CASES
 from vllm_fleet.preflight.codes import CODES, table
 from vllm_fleet.preflight.findings import Severity, error, repaired
 
+RAISED = r'(?:error|warning|finding)\(\s*"([a-z0-9]+(?:-[a-z0-9]+)*)",'
 ELSEWHERE = [code for code in CODES.values() if code.source != "preflight"]
 
 
@@ -32,8 +33,8 @@ def test_every_other_code_is_expected_by_some_test(code: object) -> None:
 
 
 def test_modules_use_no_code_that_is_not_registered() -> None:
-    files = [*(ROOT / "plugins").rglob("*_facts.py"), *(ROOT / "plugins/module_utils").glob("*.py")]
-    used = {code for file in files for code in re.findall(r'(?:error|warning)\(\s*"([a-z-]+)",', file.read_text())}
+    files = [*(ROOT / "plugins").rglob("*.py"), *(ROOT / "vllm_fleet").rglob("*.py")]
+    used = {code for file in files for code in re.findall(RAISED, file.read_text())}
     assert len(used) > 10
     assert used <= set(CODES)
 

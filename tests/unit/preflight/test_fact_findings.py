@@ -47,6 +47,7 @@ def need(owner: str, size: int, free: int = 10**12) -> dict[str, Any]:
 CASES = [
     Case("platform-version", W, {"os.version_id": "11"}, ("11", "12, 13")),
     Case("platform-version", E, {**WITHOUT_DRIVER, "os.version_id": "11", "nvswitches": []}, ("driver yourself",)),
+    Case("fact-unread", W, {"unread": [{"probe": "disks", "reason": "no answer within 20 s"}]}, ("'disks'", "20 s")),
     Case("python-too-old", E, {"python": "3.6.8"}, ("3.6.8", "ansible_python_interpreter")),
     Case("systemd-too-old", E, {"systemd": 239}, ("239", "247")),
     Case("clock-not-synchronized", W, {"time_synchronized": False}, ("timedatectl",)),
@@ -60,8 +61,10 @@ CASES = [
     Case("gpu-driver-foreign", W, {"pci_gpus.0.driver": "nouveau"}, ("nouveau", "nvidia_driver_reboot_allowed: true")),
     Case("gpu-driver-foreign", W, {"pci_gpus.0.driver": "nova_core"}, ("nova_core", "reboots"), MAY_REBOOT),
     Case("gpu-driver-foreign", E, {"pci_gpus.0.driver": "nouveau"}, ("Blacklist nouveau",), BY_HAND),
-    Case("gpu-lost", E, {"gpus": healthy_host()["gpus"][:7]}, ("0000:1f:00.0", "only 7")),
-    Case("gpu-lost", E, {"gpus": healthy_host()["gpus"][1:], "nvidia.xids": []}, ("0000:18:00.0",)),
+    Case("gpu-lost", E, {"gpus": healthy_host()["gpus"][:7]}, ("GPU 0000:1f:00.0 is on the PCI bus",)),
+    Case("gpu-lost", E, {"gpus": healthy_host()["gpus"][1:], **xid(79)}, ("0000:18:00.0", "fell off the bus")),
+    Case("gpu-lost", E, {"gpus": None, "pci_gpus.0.responds": False, "nvidia.smi.state": "failed", **xid(79)},
+         ("0000:18:00.0", "Xid 79")),
     Case("gpu-xid", E, xid(79), ("0000:18:00.0", "Xid 79", "off the bus", "Power-cycle")),
     Case("gpu-xid", E, xid(119), ("Xid 119", "GSP")),
     Case("gpu-xid", E, xid(95), ("Xid 95",)),
@@ -69,7 +72,7 @@ CASES = [
     Case("gpu-xid", W, xid(48), ("Xid 48",)),
     Case("gpu-xid", W, xid(63), ("Xid 63",)),
     Case("gpu-xid", W, xid(94), ("Xid 94",)),
-    Case("gpu-xid", W, xid(154), ("Xid 154",)),
+    Case("gpu-xid", W, {**xid(154), "gpus.0.recovery_action": None}, ("Xid 154",)),
     Case("gpu-remap-pending", E, {"gpus.3.remap_pending": True}, ("GPU 3", "--gpu-reset")),
     Case("gpu-remap-failed", E, {"gpus.3.remap_failure": True}, ("GPU 3", "Replace")),
     Case("gpu-ecc", W, {"gpus.3.ecc_uncorrected": 2}, ("GPU 3", "2 uncorrected")),
@@ -80,6 +83,7 @@ CASES = [
     Case("driver-too-old", E, {**OLD_DRIVER, "nvswitches": []}, ("99.1", "580"), BY_HAND),
     Case("driver-too-old", W, {**OLD_DRIVER, "nvswitches": []}, ("99.1", "interrupted")),
     Case("driver-mismatch", E, {"nvidia.module.version": "580.95.05"}, ("580.95.05", DRIVER, "do not reinstall")),
+    Case("driver-mismatch", E, {"nvidia.module.version": "580.95.05", "nvidia.smi.state": "failed"}, ("Reboot",)),
     Case("driver-mismatch", W, {"nvidia.module.version": "580.95.05"}, ("Reboot",), MAY_REBOOT),
     Case("driver-not-open", W, {"nvidia.module.open": False}, ("proprietary", "nvidia-open")),
     Case("driver-hangs", E, {"nvidia.smi": {"state": "hangs", "message": ""}, "gpus": None}, ("does not come back",)),
@@ -91,18 +95,21 @@ CASES = [
     Case("kernel-without-module", E, NO_MODULE, (NEWER, "the next reboot into it loses the GPU", "headers"), BY_HAND),
     Case("kernel-without-module", W, NO_MODULE, (NEWER, "This run builds it")),
     Case("kernel-headers", W, {**WITHOUT_DRIVER, "kernels.0.headers": False, "nvswitches": []}, (KERNEL,)),
-    Case("secure-boot-key", E, {**WITHOUT_DRIVER, "secure_boot": {"enabled": True, "mok_enrolled": False}},
+    Case("secure-boot-key-not-enrolled", E, {**WITHOUT_DRIVER, "secure_boot": {"enabled": True, "mok_enrolled": False}},
          ("mokutil --import", "console")),
-    Case("secure-boot-key", W, {**WITHOUT_DRIVER, "secure_boot": {"enabled": True, "mok_enrolled": None}},
+    Case("secure-boot-key-not-enrolled", W, {**WITHOUT_DRIVER, "secure_boot": {"enabled": True, "mok_enrolled": None}},
          ("cannot be read",)),
     Case("compiler-older-than-kernel", W, {**WITHOUT_DRIVER, "compiler.cc": "gcc 9.5.0"}, ("gcc 9", "gcc-12")),
-    Case("fabric-manager-missing", W, {"nvidia.fabric_manager.version": None}, ("802", "4 NVSwitches")),
+    Case("fabric-manager-missing", W, {"nvidia.fabric_manager.version": None, "gpus.0.fabric_state": "In Progress"},
+         ("802", "4 NVSwitches")),
     Case("fabric-manager-missing", E, {"nvidia.fabric_manager.version": None}, (DRIVER,), BY_HAND),
     Case("fabric-manager-mismatch", W, {"nvidia.fabric_manager.version": "590.48.01"}, ("590.48.01", DRIVER)),
     Case("fabric-manager-mismatch", E, {"nvidia.fabric_manager.version": "580.159.4.1"}, ("hold both",), BY_HAND),
     Case("fabric-manager-down", E, {"nvidia.fabric_manager.active": False, "nvidia.fabric_manager.log": "no switch."},
          ("it said last: no switch. Run",)),
     Case("fabric-not-ready", E, {"gpus.5.fabric_state": "In Progress"}, ("GPU 5", "In Progress", "802")),
+    Case("fabric-not-ready", E, dict.fromkeys([f"gpus.{n}.fabric_state" for n in range(8)], "Not Started"),
+         ("GPU 0, 1, 2, 3, 4, 5, 6 and 7:",)),
     Case("fabric-not-ready", E, {"gpus.5.fabric_state": "In Progress", "gpus.5.compute_capability": "10.0"},
          ("nvlsm", "ib_umad")),
     Case("fabric-not-ready", E, {"gpus.5.fabric_status": "Failure"}, ("Failure",)),
@@ -187,14 +194,22 @@ def test_a_foreign_process_that_leaves_too_little_memory_is_both_named_and_an_er
     assert codes(found) == ["gpu-memory-short", "gpu-held"]
 
 
-def test_a_gpu_that_fell_off_the_bus_is_said_to_have() -> None:
-    found = findings(healthy_host({"gpus": healthy_host()["gpus"][1:], **xid(79)}), SERVERS)
-    assert codes(found) == ["gpu-lost", "gpu-xid"]
-    assert "Xid 79" in found[0].message
+def test_a_recovery_action_that_is_no_longer_asked_for_is_past() -> None:
+    assert findings(healthy_host(xid(154)), SERVERS) == ()
+
+
+def test_a_gpu_too_old_for_the_open_modules_is_not_told_to_take_them() -> None:
+    old = {f"pci_gpus.0.{key}": value for key, value in OLD_GPU.items()}
+    assert codes(findings(healthy_host({**old, "nvidia.module.open": False}), SERVERS)) == ["gpu-too-old"]
 
 
 def test_a_loaded_module_passed_secure_boot_already() -> None:
     assert findings(healthy_host({"secure_boot": {"enabled": True, "mok_enrolled": False}}), SERVERS) == ()
+
+
+def test_signed_modules_need_no_key() -> None:
+    locked = healthy_host({**WITHOUT_DRIVER, "secure_boot": {"enabled": True, "mok_enrolled": False}})
+    assert findings(locked, Wanted(presigned_modules=True)) == ()
 
 
 def test_a_part_that_does_not_fit_by_itself_is_left_to_its_role() -> None:

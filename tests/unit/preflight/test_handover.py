@@ -17,6 +17,14 @@ WARNING = {"code": "gpu-ecc", "severity": "warning", "message": "GPU 0: 1 uncorr
 SERVERS = [{"name": "llm", "port": 32804}, {"name": "rerank", "port": 32806}]
 
 
+def test_what_a_role_found_too_is_said_once_in_the_roles_words() -> None:
+    ours, of_role = {**ERROR, "code": "no-gpu", "message": "a"}, {**ERROR, "code": "no-gpu", "message": "b"}
+    assert handover.merge([of_role], [ours, WARNING]) == [of_role, WARNING]
+    assert handover.merge([], [ours, WARNING]) == [ours, WARNING]
+    disk = {**ERROR, "code": "disk-too-small"}
+    assert handover.merge([disk], [disk | {"message": "another"}]) == [disk, disk | {"message": "another"}]
+
+
 def test_a_declarations_sentences_stay_whole() -> None:
     mistakes = ["server llm: model is missing", "variable x: nothing reads it; did you mean y?"]
     found = handover.declaration_findings(mistakes)
@@ -115,7 +123,7 @@ def test_only_errors_refuse_and_each_line_names_the_host() -> None:
 def test_the_filters_take_what_the_playbook_has() -> None:
     filters = load("plugins/filter/preflight.py").FilterModule().filters()
     wanted = {"backend": "cuda", "min_driver": "580", "min_compute_capability": "7.5", "driver_managed": True,
-              "reboot_allowed": False, "servers": [SERVER], "disk_needs": []}  # fmt: skip
+              "reboot_allowed": False, "presigned_modules": False, "servers": [SERVER], "disk_needs": []}  # fmt: skip
     assert filters["preflight_findings"](healthy_host(), wanted) == []
     playbook = (ROOT / "playbooks/preflight.yml").read_text()
     assert all(f"{key}:" in playbook for key in wanted)
