@@ -132,7 +132,6 @@ platform:
   type: dict
 """
 
-import getpass  # noqa: E402
 import os  # noqa: E402
 import platform  # noqa: E402
 import pwd  # noqa: E402
@@ -340,7 +339,7 @@ def main():
     todo = release_pending(release, params["current"], run)
     installed_release = not any(step.startswith("install") for step in todo)
     findings = [
-        *login_findings(os.geteuid(), getpass.getuser()),
+        *login_findings(os.geteuid(), os.environ.get("USER") or os.geteuid()),
         *processor_findings(release, platform.machine(), Path("/proc/cpuinfo").read_text()),
         *clock_findings(params["controller_time"], time.time()),
         *user,
