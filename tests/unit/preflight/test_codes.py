@@ -28,7 +28,7 @@ def test_every_code_of_the_facts_has_a_case_of_each_of_its_severities() -> None:
 @pytest.mark.parametrize("code", ELSEWHERE, ids=lambda code: code.code)
 def test_every_other_code_is_expected_by_some_test(code: object) -> None:
     name = getattr(code, "code", "")
-    files = [*(ROOT / "tests/unit").rglob("test_*.py")]
+    files = [*(ROOT / "tests").rglob("test_*.py")]
     assert [file.name for file in files if re.search(rf'"{name}[":]', file.read_text())]
 
 
