@@ -102,7 +102,7 @@ _ALL = (
     Code("slow-gpu-link", W, "GPUs of one server are joined across processor sockets.", "Other `gpus`."),
     Code("numa-without-memory", W, "The NUMA node next to a GPU has no memory.", "Move memory modules."),
     # Who holds GPU memory
-    Code("gpu-leftover", E, "An engine whose server is gone still holds GPU memory.", "End it by its pid."),
+    Code("gpu-leftover", E, "A vLLM engine that belongs to no unit holds GPU memory.", "End it by its pid."),
     Code("gpu-held", W, "Somebody else's process holds GPU memory.", "Agree with its owner."),
     Code("gpu-memory-short", E, "Less GPU memory is free than the servers are to take.", "Free it, or lower shares."),
 )  # fmt: skip

@@ -40,7 +40,8 @@ def gpu_findings(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
         for one in leftovers:
             yield error(
                 "gpu-leftover",
-                f"GPU {gpu['index']}: {_who(one)} is an engine that no unit owns any more. End it: kill {one['pid']}",
+                f"GPU {gpu['index']}: {_who(one)} is an engine of no unit, a leftover or started by hand. End it: "
+                f"kill {one['pid']}",
             )
         for one in foreign:
             if one not in leftovers:
