@@ -1,4 +1,4 @@
-"""Ask Ansible what an inventory declares, so that nobody else has to interpret one."""
+"""Ask Ansible what an inventory declares and what its hosts are like, so that nobody else has to interpret one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,32 @@ def endpoints(inventory: str | None = None) -> dict[str, Any]:
     Raises:
         FleetError: Ansible could not say; the message holds its first complaint.
     """
+    return _ask("endpoints.yml", "endpoints_file", inventory, (), "read the endpoints", failure_is_final=True)
+
+
+def preflight(inventory: str | None = None, options: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what playbooks/preflight.yml found, in the form of ``vllm_fleet.preflight.report.as_json``.
+
+    Args:
+        inventory: as for `endpoints`.
+        options: further options of ansible-playbook.
+
+    Raises:
+        FleetError: nothing could be looked at; findings are no failure.
+    """
+    return _ask("preflight.yml", "preflight_output", inventory, options, "look at the hosts", failure_is_final=False)
+
+
+def _ask(
+    playbook: str, variable: str, inventory: str | None, options: Sequence[str], purpose: str, failure_is_final: bool
+) -> dict[str, Any]:
+    """Run a playbook that writes JSON to the file its `variable` names; return the JSON."""
     with tempfile.TemporaryDirectory(prefix="vllm-fleet-") as directory:
-        file = Path(directory, "endpoints.json")
+        file = Path(directory, "answer.json")
         command = [
-            *(sys.executable, "-m", "ansible", "playbook", str(ROOT / "playbooks" / "endpoints.yml")),
-            *("-e", json.dumps({"endpoints_file": str(file)})),
+            *(sys.executable, "-m", "ansible", "playbook", str(ROOT / "playbooks" / playbook)),
+            *options,
+            *("-e", json.dumps({variable: str(file)})),
             *(("-i", inventory) if inventory else ()),
         ]
         environment = os.environ | {
@@ -37,15 +59,16 @@ def endpoints(inventory: str | None = None) -> dict[str, Any]:
             "ANSIBLE_FORCE_COLOR": "0",
         }
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-        if done.returncode == 0 and file.exists():
-            declared: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            return declared
+        if file.exists() and (done.returncode == 0 or not failure_is_final):
+            answer: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            return answer
     which = f"inventory {inventory}" if inventory else "the default inventory"
-    raise FleetError(f"cannot read the endpoints of {which}: {_complaint(done.stdout, done.stderr)}")
+    raise FleetError(f"cannot {purpose} of {which}: {_complaint(done.stdout, done.stderr)}")
 
 
 def _complaint(stdout: str, stderr: str) -> str:
     """Return the lines of Ansible's output that say what is wrong."""
     text = stderr.strip() or stdout.strip()
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith(("PLAY", "TASK", "ok:"))]
+    known = ("PLAY", "TASK", "ok:", "[WARNING]: Could not match supplied host pattern")
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith(known)]
     return "\n".join(lines[:12]) if lines else "no host of group gpu_hosts is in it"

@@ -16,7 +16,6 @@ if str(ROOT) not in sys.path:
 from vllm_fleet.plan.endpoints import endpoints  # noqa: E402 - found by the path set above
 from vllm_fleet.plan.flags import FlagCatalogue  # noqa: E402
 from vllm_fleet.plan.host import Host  # noqa: E402
-from vllm_fleet.plan.ports import taken_ports  # noqa: E402
 from vllm_fleet.plan.serving import make_plan  # noqa: E402
 from vllm_fleet.plan.settings import Settings  # noqa: E402
 from vllm_fleet.plan.variables import unknown_variables  # noqa: E402
@@ -39,6 +38,7 @@ def misspelt_variables(given: list[str], roles_directory: str) -> list[str]:
     roles = []
     for specs in sorted(Path(roles_directory).glob("*/meta/argument_specs.yml")):
         roles.append(specs.parents[1].name)
+        public.add(f"{roles[-1]}_findings")  # what its entry point `look` sets
         for entry_point in yaml.safe_load(specs.read_text(encoding="utf-8"))["argument_specs"].values():
             public |= set(entry_point.get("options", {}))
         # Also what roles say to each other: a play sees the vars of the roles it imports.
@@ -58,7 +58,6 @@ class FilterModule:
             "misspelt_variables": misspelt_variables,
             "systemd_argument": quote_argument,
             "systemd_word": quote_word,
-            "taken_ports": taken_ports,
             "units_in_state": in_state,
             "outdated_units": outdated,
             "first_error": first_error,

@@ -57,11 +57,17 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-problems:
-  description: What keeps the models from being served, as sentences with their remedies.
+findings:
+  description: >-
+    What keeps the models from being served, each with a stable code, a severity, and a message with its remedy.
   returned: always
   type: list
-  elements: str
+  elements: dict
+disk_needs:
+  description: What downloads and copies put where, as owner, path, bytes, mount point and bytes free there.
+  returned: always
+  type: list
+  elements: dict
 to_fetch:
   description: Models to download or verify.
   returned: always
@@ -77,16 +83,16 @@ to_copy:
 import json  # noqa: E402
 import os  # noqa: E402
 import pwd  # noqa: E402
-import shutil  # noqa: E402
 import urllib.error  # noqa: E402
 import urllib.request  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.findings import disk_need, error, room_findings  # noqa: E402
 
 MANIFEST = ".vllm-fleet-manifest.json"
 SEEN = ".vllm-fleet-verified.json"
-HEADROOM = 1 << 30
+ROOM = "Make room, or move model_store_root to a larger file system."
 NOBODY = 65534
 
 
@@ -175,95 +181,93 @@ def unreadable(directory, user):
     return json.loads(answer) if answer else []  # nothing where this process may not change its user
 
 
-def directory_problems(directory, user):
-    """Return a sentence for each thing that keeps `user` from serving the model in a directory of the host."""
+def directory_findings(directory, user):
+    """Return a finding for each thing that keeps `user` from serving the model in a directory of the host."""
+    where = f"model {directory}"
     if not directory.is_dir():
-        return [f"model {directory}: no such directory. Put the model there, or declare a hub id."]
-    problems = []
+        return [error("model-incomplete", f"{where}: no such directory. Put the model there, or declare a hub id.")]
+    found = []
     if not (directory / "config.json").is_file():
-        problems.append(
-            f"model {directory}: config.json is missing, so it is no complete model. Copy the whole directory."
-        )
+        found.append(f"{where}: config.json is missing, so it is no complete model. Copy the whole directory.")
     weights = [path for pattern in ("*.safetensors", "*.bin", "*.pt") for path in directory.glob(pattern)]
     missing = shards_missing(directory)
     if missing:
-        problems.append(f"model {directory}: {', '.join(missing)} of its index are missing. Copy the whole directory.")
+        found.append(f"{where}: {', '.join(missing)} of its index are missing. Copy the whole directory.")
     elif not weights:
-        problems.append(f"model {directory}: there are no weights (*.safetensors). Copy the whole directory.")
+        found.append(f"{where}: there are no weights (*.safetensors). Copy the whole directory.")
+    findings = [error("model-incomplete", sentence) for sentence in found]
     closed = unreadable(directory, user)
     if closed:
         shown = ", ".join(closed[:5]) + (f" and {len(closed) - 5} more" if len(closed) > 5 else "")
-        problems.append(
-            f"user {user} cannot read {shown}. Run: chmod -R a+rX {directory}, and see that every directory above is "
-            "open (a+x)."
+        findings.append(
+            error(
+                "model-unreadable",
+                f"user {user} cannot read {shown}. Run: chmod -R a+rX {directory}, and see that every directory above "
+                "is open (a+x).",
+            )
         )
-    return problems
+    return findings
 
 
-def source_problems(model):
-    """Return a sentence if the directory on the controller is no model."""
+def source_findings(model):
+    """Return a finding if the directory on the controller is no model."""
     if "config.json" in model["source"]:
         return []
     return [
-        f"model {model['id']}: {model['copy_from']} on the controller holds no config.json. Correct copy_from, or "
-        "make the model first."
-    ]
-
-
-def room_problems(directory, size):
-    """Return a sentence if `size` bytes more do not fit where `directory` is to be."""
-    parent = directory
-    while not parent.exists():
-        parent = parent.parent
-    free = shutil.disk_usage(str(parent)).free
-    if free >= size + HEADROOM:
-        return []
-    return [
-        f"{directory}: {free / 1e9:.1f} GB free, at least {(size + HEADROOM) / 1e9:.1f} GB needed. "
-        "Make room, or move model_store_root to a larger file system."
+        error(
+            "model-source",
+            f"model {model['id']}: {model['copy_from']} on the controller holds no config.json. Correct copy_from, or "
+            "make the model first.",
+        )
     ]
 
 
 def refusal(status, code, model, endpoint, token):
-    """Return a sentence for an HTTP status of the hub; `code` is its own name for the error."""
+    """Return a finding for an HTTP status of the hub; `code` is its own name for the error."""
     rights = "the token in model_store_token" if token else "a request without a token (model_store_token is empty)"
     name = model["id"]
     if code == "GatedRepo":
-        return (
+        message = (
             f"model {name} is gated, and {endpoint} refuses {rights}. Accept its terms at {endpoint}/{name} with the "
-            "token's account, "
-            "and give the token the right to read gated repositories."
+            "token's account, and give the token the right to read gated repositories."
         )
-    if code == "RevisionNotFound":
-        return f"model {name}: {endpoint} has no revision {model['revision']} of it. Correct 'revision'."
-    if status in (401, 404) or code == "RepoNotFound":
-        return f"model {name}: {endpoint} has no such model, or hides it from {rights}. Check its spelling."
-    if status == 403:
-        return f"model {name}: {endpoint} refuses {rights} (403). Give the token the right to read it."
-    return f"model {name}: {endpoint} answered {status}. Run again later, or declare another model_store_endpoint."
+    elif code == "RevisionNotFound":
+        message = f"model {name}: {endpoint} has no revision {model['revision']} of it. Correct 'revision'."
+    elif status in (401, 404) or code == "RepoNotFound":
+        message = f"model {name}: {endpoint} has no such model, or hides it from {rights}. Check its spelling."
+    elif status == 403:
+        message = f"model {name}: {endpoint} refuses {rights} (403). Give the token the right to read it."
+    else:
+        return error(
+            "hub-unreachable",
+            f"model {name}: {endpoint} answered {status}. Run again later, or declare another model_store_endpoint.",
+        )
+    return error("model-refused", message)
 
 
-def hub_problems(model, endpoint, token, timeout):
-    """Ask the hub about a model that is to be downloaded: (sentences, bytes at least to fetch)."""
+def hub_findings(model, endpoint, token, timeout):
+    """Ask the hub about a model that is to be downloaded: (findings, bytes at least to fetch)."""
     endpoint = endpoint.rstrip("/")
     url = f"{endpoint}/api/models/{model['id']}/revision/{model['revision'] or 'main'}?blobs=true"
     if not endpoint.startswith(("https://", "http://")):
-        return [f"model_store_endpoint is {endpoint!r}, not an http(s) URL."], 0
+        message = f"model_store_endpoint is {endpoint!r}, not an http(s) URL. Correct it."
+        return [error("hub-unreachable", message)], 0
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})  # noqa: S310
     try:
         with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310 - http(s) by the test above
             files = {entry["rfilename"]: entry.get("size") or 0 for entry in json.load(answer)["siblings"]}
-    except urllib.error.HTTPError as error:
-        return [refusal(error.code, error.headers.get("X-Error-Code"), model, endpoint, token)], 0
-    except OSError as error:
-        return [
-            f"model {model['id']}: {endpoint} cannot be reached from here: {getattr(error, 'reason', error)}. Set "
-            "model_store_environment "
-            "for a proxy or a certificate authority, model_store_endpoint for a mirror, or copy_from to bring the "
-            "model from the controller."
-        ], 0
+    except urllib.error.HTTPError as problem:
+        return [refusal(problem.code, problem.headers.get("X-Error-Code"), model, endpoint, token)], 0
+    except OSError as problem:
+        message = (
+            f"model {model['id']}: {endpoint} cannot be reached from here: {getattr(problem, 'reason', problem)}. Set "
+            "model_store_environment for a proxy or a certificate authority, model_store_endpoint for a mirror, or "
+            "copy_from to bring the model from the controller."
+        )
+        return [error("hub-unreachable", message)], 0
     except (ValueError, KeyError, TypeError):
-        return [f"model {model['id']}: {endpoint} does not answer like a model hub. Correct model_store_endpoint."], 0
+        message = f"model {model['id']}: {endpoint} does not answer like a model hub. Correct model_store_endpoint."
+        return [error("hub-unreachable", message)], 0
     weights = [size for name, size in files.items() if name.endswith(".safetensors")]
     return [], sum(weights or [size for name, size in files.items() if name.endswith(".bin") and "/" not in name])
 
@@ -282,27 +286,32 @@ def main():
         supports_check_mode=True,
     )
     params = module.params
-    problems, fetch, copy = [], [], []
+    findings, needs, fetch, copy = [], [], [], []
     for model in params["models"]:
         directory = Path(model["path"])
         manifest, seen = read_json(directory / MANIFEST), read_json(directory / SEEN)
         finished = params["verify"] == "quick" and complete(model, directory, manifest, seen)
         if model["id"] is None or finished:
-            problems += directory_problems(directory, params["user"])
+            findings += directory_findings(directory, params["user"])
         elif model["copy_from"]:
-            problems += source_problems(model)
+            findings += source_findings(model)
             if not manifest:
-                problems += room_problems(directory, sum(entry["size"] for entry in model["source"].values()))
+                needs.append(
+                    disk_need("model_store", directory, sum(entry["size"] for entry in model["source"].values()))
+                )
             copy.append({key: value for key, value in model.items() if key != "source"})
         else:
-            sentences, size = hub_problems(model, params["endpoint"], params["token"], params["timeout"])
-            problems += sentences
+            # A hub that does not answer is asked once, not once per model.
+            silent = any(one["code"] == "hub-unreachable" for one in findings)
+            asked = ([], 0) if silent else hub_findings(model, params["endpoint"], params["token"], params["timeout"])
+            findings += asked[0]
             have = (
                 sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()) if directory.is_dir() else 0
             )
-            problems += room_problems(directory, max(0, size - have))
+            needs.append(disk_need("model_store", directory, max(0, asked[1] - have)))
             fetch.append(model)
-    module.exit_json(changed=False, problems=problems, to_fetch=fetch, to_copy=copy)
+    findings += room_findings(needs, ROOM)
+    module.exit_json(changed=False, findings=findings, disk_needs=needs, to_fetch=fetch, to_copy=copy)
 
 
 if __name__ == "__main__":

@@ -67,6 +67,10 @@ options:
     description: The controller's clock in seconds since the epoch.
     type: float
     required: true
+  timeout:
+    description: Seconds the package index may take to answer.
+    type: int
+    default: 10
 attributes:
   check_mode:
     support: full
@@ -92,11 +96,18 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-problems:
-  description: What keeps the release from being installed, as sentences with their remedies.
+findings:
+  description: >-
+    What keeps the release from being installed (severity error) or may do so (warning), each with a stable code, and
+    a message with its remedy.
   returned: always
   type: list
-  elements: str
+  elements: dict
+disk_needs:
+  description: What an installation puts where, as owner, path, bytes, mount point and bytes free there.
+  returned: always
+  type: list
+  elements: dict
 pending:
   description: What differs from a finished installation; empty when there is nothing to do.
   returned: always
@@ -128,12 +139,14 @@ import time  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.findings import disk_need, error, room_findings  # noqa: E402
+from ansible.module_utils.repositories import PIP_FILES, compiler_findings, index_findings, pip_settings  # noqa: E402
 
 COMPLETE = "vllm-fleet-release.json"  # install_runtime.py writes it last
 CLOCK_SECONDS = 300
 LAST_SYSTEM_UID = 999
-HEADROOM = 1 << 30
 MIN_GLIBC = (2, 28)
+ROOM = "Make room, or move vllm_runtime_root or vllm_runtime_cache to a larger file system."
 
 
 def parse_os_release(text):
@@ -153,61 +166,77 @@ def platform_data(os_release, platforms):
     return data
 
 
-def existing_parent(path):
-    """Return the nearest directory above `path`, or itself, that exists."""
-    path = Path(path)
-    while not path.exists():
-        path = path.parent
-    return path
+def platform_findings(os_release, platforms):
+    """Return a finding if nothing in `platforms` applies to the host."""
+    if platform_data(os_release, platforms):
+        return []
+    return [
+        error(
+            "platform-unsupported",
+            f"{os_release.get('PRETTY_NAME', 'this system')} is not supported; supported: "
+            f"{', '.join(sorted(platforms))}. Use one of these, or one derived from them.",
+        )
+    ]
 
 
-def disk_problems(needs):
-    """Return a sentence for each file system that cannot take what `needs` (pairs of path and bytes) puts on it."""
-    wanted = {}
-    for path, size in needs:
-        parent = existing_parent(path)
-        paths, total = wanted.setdefault(parent.stat().st_dev, ([], HEADROOM))
-        wanted[parent.stat().st_dev] = ([*paths, str(path)], total + size)
-    problems = []
-    for paths, total in wanted.values():
-        status = os.statvfs(str(existing_parent(paths[0])))
-        free = status.f_bavail * status.f_frsize
-        if free < total:
-            problems.append(
-                f"{' and '.join(paths)}: {free / 1e9:.1f} GB free, {total / 1e9:.1f} GB needed. Make room, or move "
-                "vllm_runtime_root or vllm_runtime_cache to a larger file system."
-            )
-    return problems
-
-
-def processor_problems(release, machine, cpuinfo):
-    """Return a sentence for each thing the build needs that this processor lacks."""
+def processor_findings(release, machine, cpuinfo):
+    """Return a finding for each thing the build needs that this processor lacks."""
     if machine not in release["machines"]:
-        return [f"processor architecture {machine}: the locked vLLM is for {', '.join(release['machines'])} only."]
+        return [
+            error(
+                "processor",
+                f"processor architecture {machine}: the locked vLLM is for {', '.join(release['machines'])} only. Use "
+                "another host.",
+            )
+        ]
     flags = next((set(line.split()) for line in cpuinfo.splitlines() if line.startswith("flags")), set())
     lacking = [flag for flag in release["cpu_flags"] if flag not in flags]
     if not lacking:
         return []
     return [
-        f"the processor lacks {', '.join(lacking)}, without which vLLM's {release['backend']} build dies with an "
-        "illegal instruction. "
-        "Use a newer processor, or show the host's own processor to the virtual machine."
+        error(
+            "processor",
+            f"the processor lacks {', '.join(lacking)}, without which vLLM's {release['backend']} build dies with an "
+            "illegal instruction. Use a newer processor, or show the host's own processor to the virtual machine.",
+        )
     ]
 
 
-def clock_problems(controller, host):
-    """Return a sentence if clocks (seconds since the epoch) differ so far that certificates are refused."""
+def clock_findings(controller, host):
+    """Return a finding if clocks (seconds since the epoch) differ so far that certificates are refused."""
     ahead = host - controller
     if abs(ahead) < CLOCK_SECONDS:
         return []
     return [
-        f"the clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the controller's. "
-        "Set it first: timedatectl set-ntp true, or timedatectl set-time."
+        error(
+            "clock-differs",
+            f"the clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the controller's. "
+            "Set it first: timedatectl set-ntp true, or timedatectl set-time.",
+        )
     ]
 
 
-def user_problems(user):
-    """Return (a sentence if `user` is a person's account, whether `user` exists)."""
+def login_findings(uid, user):
+    """Return a finding if the run has not root's rights."""
+    if uid == 0:
+        return []
+    return [error("not-root", f"the login is {user}'s, not root's. Set ansible_become: true, or ansible_user: root.")]
+
+
+def glibc_findings(version):
+    """Return a finding if glibc (such as 2.36) is older than vLLM's packages need."""
+    if tuple(int(part) for part in version.split(".")[:2]) >= MIN_GLIBC:
+        return []
+    return [
+        error(
+            "glibc-too-old",
+            f"glibc {version} is older than 2.28, which vLLM's packages need. Use a newer release of the system.",
+        )
+    ]
+
+
+def user_findings(user):
+    """Return (a finding if `user` is a person's account, whether `user` exists)."""
     try:
         uid = pwd.getpwnam(user).pw_uid
     except KeyError:
@@ -215,14 +244,16 @@ def user_problems(user):
     if 0 < uid <= LAST_SYSTEM_UID:
         return [], True
     return [
-        f"user {user} (uid {uid}) is not a system user: systemd removes the shared memory of such a user's servers "
-        "when it logs out. "
-        "Set vllm_runtime_user to another name."
+        error(
+            "service-user",
+            f"user {user} (uid {uid}) is not a system user: systemd removes the shared memory of such a user's servers "
+            "when it logs out. Set vllm_runtime_user to another name.",
+        )
     ], True
 
 
-def python_problems(release, python, run):
-    """Return a sentence if `python` (a path or a version) is of a version the lock is not for."""
+def python_findings(release, python, run):
+    """Return a finding if `python` (a path or a version) is of a version the lock is not for."""
     if python.startswith("/") and not Path(python).exists():
         return []  # one of the packages to be installed
     version = python
@@ -231,9 +262,12 @@ def python_problems(release, python, run):
     if version in release["pythons"]:
         return []
     return [
-        f"the interpreter to use ({python}) is Python {version}; vLLM's {release['backend']} lock is for Python "
-        f"{', '.join(release['pythons'])}. "
-        "Set vllm_runtime_python to the path of such an interpreter, or to its version to have uv fetch one."
+        error(
+            "python-unsupported",
+            f"the interpreter to use ({python}) is Python {version}; vLLM's {release['backend']} lock is for Python "
+            f"{', '.join(release['pythons'])}. "
+            "Set vllm_runtime_python to the path of such an interpreter, or to its version to have uv fetch one.",
+        )
     ]
 
 
@@ -269,6 +303,7 @@ def main():
             "python": {"type": "str", "default": ""},
             "platforms": {"type": "dict", "required": True},
             "controller_time": {"type": "float", "required": True},
+            "timeout": {"type": "int", "default": 10},
         },
         supports_check_mode=True,
     )
@@ -286,10 +321,9 @@ def main():
     data = platform_data(os_release, params["platforms"])
     if not data:
         module.exit_json(
-            problems=[
-                f"{os_release.get('PRETTY_NAME', 'this system')} is not supported; supported: "
-                f"{', '.join(sorted(params['platforms']))}."
-            ],
+            changed=False,
+            findings=platform_findings(os_release, params["platforms"]),
+            disk_needs=[],
             pending=[],
             installed=False,
             missing_packages=[],
@@ -301,32 +335,35 @@ def main():
     _code, out, _err = module.run_command([*data["list_packages"], *data["packages"]])
     installed = {line.split(" ")[0] for line in out.splitlines() if line.endswith(" installed")}
     missing = [package for package in data["packages"] if package not in installed]
-    found, has_user = user_problems(params["user"])
+    user, has_user = user_findings(params["user"])
     todo = release_pending(release, params["current"], run)
-    problems = [
-        *processor_problems(release, platform.machine(), Path("/proc/cpuinfo").read_text()),
-        *clock_problems(params["controller_time"], time.time()),
-        *found,
-        *python_problems(release, data["python"], run),
-    ]
-    glibc = tuple(int(part) for part in os.confstr("CS_GNU_LIBC_VERSION").split()[1].split(".")[:2])
-    if glibc < MIN_GLIBC:
-        problems.append(
-            f"glibc {glibc[0]}.{glibc[1]} is older than 2.28, which vLLM's packages need. Use a newer release of the "
-            "system."
-        )
     installed_release = not any(step.startswith("install") for step in todo)
+    findings = [
+        *login_findings(os.geteuid(), os.environ.get("USER") or os.geteuid()),
+        *processor_findings(release, platform.machine(), Path("/proc/cpuinfo").read_text()),
+        *clock_findings(params["controller_time"], time.time()),
+        *user,
+        *python_findings(release, data["python"], run),
+        *glibc_findings(os.confstr("CS_GNU_LIBC_VERSION").split()[1]),
+    ]
+    has_lists = any(Path("/").glob(data["lists"].lstrip("/"))) if data["lists"] else True
+    needs = []
     if not installed_release:
-        problems += disk_problems([(release["path"], release["bytes"]), (params["cache"], release["bytes"])])
+        needs = [disk_need("vllm_runtime", path, release["bytes"]) for path in (release["path"], params["cache"])]
+        findings += room_findings(needs, ROOM)
+        findings += index_findings(*pip_settings(os.environ, PIP_FILES), params["timeout"])
+    if has_lists:
+        findings += compiler_findings("g++", missing, run)
     pending = [f"install the packages {', '.join(missing)}"] if missing else []
     pending += [] if has_user else [f"create the user {params['user']}"]
     module.exit_json(
         changed=False,
-        problems=problems,
+        findings=findings,
+        disk_needs=needs,
         pending=pending + todo,
         installed=installed_release,
         missing_packages=missing,
-        has_package_lists=any(Path("/").glob(data["lists"].lstrip("/"))) if data["lists"] else True,
+        has_package_lists=has_lists,
         platform=data,
     )
 

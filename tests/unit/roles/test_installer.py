@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.load import ROOT, load
 from vllm_fleet.lock_runtime import PLATFORM, without_platform
@@ -73,6 +74,15 @@ def test_the_cuda_compiler_is_that_of_torchs_libraries() -> None:
     }
     assert {match[1] for match in versions.values() if match} == {"13.0"}
     assert all(versions.values())
+
+
+def test_the_least_driver_is_that_of_the_cuda_torch_is_built_for() -> None:
+    """CUDA 13 takes branch 580 (NVIDIA's table of CUDA and driver versions), and no longer knows GPUs before Turing."""
+    text = (LOCKS / "cuda.txt").read_text()
+    assert re.search(r"(?m)^nvidia-cudnn-cu13==", text), "torch is no longer built for CUDA 13: look up its driver"
+    variables = yaml.safe_load((LOCKS.parents[1] / "vars/main.yml").read_text())
+    assert variables["vllm_runtime_min_driver"] == "580"
+    assert variables["vllm_runtime_min_compute_capability"] == "7.5"
 
 
 def test_the_cuda_lock_accepts_no_cpu_build_of_torch() -> None:

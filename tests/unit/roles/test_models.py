@@ -118,15 +118,23 @@ def test_a_file_is_right_only_with_the_hubs_own_hash(tmp_path: Path, large: bool
 def test_a_shard_that_the_index_names_and_nobody_copied_is_named(model: Path) -> None:
     index = {"weight_map": {"a": "model-1.safetensors", "b": "model.safetensors"}}
     (model / "model.safetensors.index.json").write_text(json.dumps(index))
-    (sentence,) = facts.directory_problems(model, "root")
-    assert "model-1.safetensors" in sentence
+    (found,) = facts.directory_findings(model, "root")
+    assert found["code"] == "model-incomplete"
+    assert "model-1.safetensors" in found["message"]
 
 
 def test_a_path_that_is_no_model_is_said_to_be_none(tmp_path: Path) -> None:
-    assert "no such directory" in facts.directory_problems(tmp_path / "x", "root")[0]
-    problems = " ".join(facts.directory_problems(tmp_path, "root"))
-    assert "config.json is missing" in problems
-    assert "no weights" in problems
+    assert "no such directory" in facts.directory_findings(tmp_path / "x", "root")[0]["message"]
+    messages = " ".join(found["message"] for found in facts.directory_findings(tmp_path, "root"))
+    assert "config.json is missing" in messages
+    assert "no weights" in messages
+
+
+def test_a_directory_of_the_controller_that_is_no_model_is_named(tmp_path: Path) -> None:
+    (asked,) = directory_filters.with_sources([{**HUB_MODEL, "copy_from": str(tmp_path)}])
+    (found,) = facts.source_findings(asked)
+    assert found["code"] == "model-source"
+    assert str(tmp_path) in found["message"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can look with another user's eyes")
@@ -136,11 +144,12 @@ def test_files_the_service_user_cannot_read_are_named(tmp_path: Path) -> None:
     try:
         (shared / "config.json").write_text("{}")
         (shared / "model.safetensors").write_text("w")
-        assert facts.directory_problems(shared, "nobody") == []
+        assert facts.directory_findings(shared, "nobody") == []
         (shared / "model.safetensors").chmod(0o600)
-        (sentence,) = facts.directory_problems(shared, "nobody")
-        assert "model.safetensors" in sentence
-        assert "chmod" in sentence
+        (found,) = facts.directory_findings(shared, "nobody")
+        assert found["code"] == "model-unreadable"
+        assert "model.safetensors" in found["message"]
+        assert "chmod" in found["message"]
     finally:
         for path in shared.iterdir():
             path.unlink()
@@ -148,8 +157,8 @@ def test_files_the_service_user_cannot_read_are_named(tmp_path: Path) -> None:
 
 
 def asked(hub: FakeHub, token: str = "", **model: Any) -> tuple[list[str], int]:
-    sentences, size = facts.hub_problems({**HUB_MODEL, **model}, hub.url, token, 5)
-    return list(sentences), int(size)
+    findings, size = facts.hub_findings({**HUB_MODEL, **model}, hub.url, token, 5)
+    return [f"{found['code']}: {found['message']}" for found in findings], int(size)
 
 
 def test_the_hub_is_asked_for_the_size_before_a_download() -> None:
@@ -160,6 +169,7 @@ def test_the_hub_is_asked_for_the_size_before_a_download() -> None:
 def test_a_gated_model_is_said_to_be_gated_with_the_page_to_accept() -> None:
     with serve(FakeHub({}, gated={"org/model"})) as hub:
         (sentence,), _ = asked(hub)
+        assert "model-refused" in sentence
         assert "gated" in sentence
         assert f"{hub.url}/org/model" in sentence
         assert "model_store_token is empty" in sentence
@@ -176,6 +186,7 @@ def test_a_hub_that_cannot_be_reached_is_named_with_the_variables_to_set() -> No
     with serve(FakeHub({})) as hub:
         pass
     (sentence,), _ = asked(hub)
+    assert "hub-unreachable" in sentence
     assert hub.url in sentence
     assert "model_store_environment" in sentence
 
@@ -187,4 +198,4 @@ def test_an_endpoint_that_is_no_hub_is_said_to_be_none() -> None:
 
 
 def test_a_hub_in_trouble_is_named_with_its_answer() -> None:
-    assert "answered 503" in facts.refusal(503, None, HUB_MODEL, "https://hub.example", "")
+    assert "answered 503" in facts.refusal(503, None, HUB_MODEL, "https://hub.example", "")["message"]

@@ -31,55 +31,79 @@ def test_the_more_special_entry_of_a_platform_overrides() -> None:
     assert "g++" in data["packages"]
 
 
-def test_an_unknown_platform_has_no_data() -> None:
-    assert facts.platform_data({"ID": "plan9"}, PLATFORMS) == {}
+def test_an_unknown_platform_is_refused_with_those_that_are_known() -> None:
+    (found,) = facts.platform_findings({"ID": "plan9", "PRETTY_NAME": "Plan 9"}, PLATFORMS)
+    assert found["code"] == "platform-unsupported"
+    assert "Plan 9 is not supported" in found["message"]
+    assert "debian" in found["message"]
+    assert facts.platform_findings({"ID": "debian"}, PLATFORMS) == []
+
+
+def test_a_login_without_roots_rights_is_refused_with_the_variables_to_set() -> None:
+    (found,) = facts.login_findings(1000, "ansible")
+    assert found["code"] == "not-root"
+    assert "ansible_become" in found["message"]
+    assert facts.login_findings(0, "root") == []
+
+
+def test_a_glibc_older_than_the_packages_need_is_refused() -> None:
+    (found,) = facts.glibc_findings("2.9")
+    assert found["code"] == "glibc-too-old"
+    assert facts.glibc_findings("2.28") == []
 
 
 def test_a_processor_without_avx2_is_refused_for_the_cpu_build() -> None:
-    (sentence,) = facts.processor_problems(CPU, "x86_64", "flags\t\t: fpu sse2\n")
-    assert "avx2" in sentence
-    assert facts.processor_problems(CPU, "x86_64", "flags\t\t: fpu avx2\n") == []
+    (found,) = facts.processor_findings(CPU, "x86_64", "flags\t\t: fpu sse2\n")
+    assert found["code"] == "processor"
+    assert "avx2" in found["message"]
+    assert facts.processor_findings(CPU, "x86_64", "flags\t\t: fpu avx2\n") == []
 
 
 def test_an_architecture_the_lock_is_not_for_is_refused() -> None:
-    (sentence,) = facts.processor_problems(CPU, "aarch64", "")
-    assert "aarch64" in sentence
-    assert "x86_64" in sentence
+    (found,) = facts.processor_findings(CPU, "aarch64", "")
+    assert found["code"] == "processor"
+    assert "aarch64" in found["message"]
+    assert "x86_64" in found["message"]
 
 
 def test_a_clock_far_from_the_controllers_is_named_with_its_direction() -> None:
-    (sentence,) = facts.clock_problems(1_000_000.0, 1_000_000.0 - 86400)
-    assert "86400 s behind" in sentence
-    assert facts.clock_problems(1_000_000.0, 1_000_030.0) == []
+    (found,) = facts.clock_findings(1_000_000.0, 1_000_000.0 - 86400)
+    assert found["code"] == "clock-differs"
+    assert "86400 s behind" in found["message"]
+    assert facts.clock_findings(1_000_000.0, 1_000_030.0) == []
 
 
 def test_an_interpreter_the_lock_is_not_for_is_refused_with_the_variable_to_set() -> None:
     def run(argv: Sequence[str]) -> str:
         return "3.13"
 
-    (sentence,) = facts.python_problems(CPU, "/usr/bin/env", run)
-    assert "3.13" in sentence
-    assert "3.11" in sentence
-    assert "vllm_runtime_python" in sentence
+    (found,) = facts.python_findings(CPU, "/usr/bin/env", run)
+    assert found["code"] == "python-unsupported"
+    assert "3.13" in found["message"]
+    assert "3.11" in found["message"]
+    assert "vllm_runtime_python" in found["message"]
 
 
 def test_a_version_that_uv_will_fetch_is_compared_without_looking_for_it() -> None:
-    assert facts.python_problems(CPU, "3.11", lambda argv: "") == []
-    assert facts.python_problems(CPU, "3.12", lambda argv: "") != []
+    assert facts.python_findings(CPU, "3.11", lambda argv: "") == []
+    assert facts.python_findings(CPU, "3.12", lambda argv: "") != []
 
 
 def test_a_full_disk_is_found_before_anything_is_installed(tmp_path: Path) -> None:
-    (sentence,) = facts.disk_problems([(tmp_path / "releases/x", 1 << 60), (tmp_path / "cache", 0)])
-    assert str(tmp_path / "releases/x") in sentence
-    assert "vllm_runtime_root" in sentence
-    assert facts.disk_problems([(tmp_path, -(1 << 30))]) == []
+    needs = [facts.disk_need("vllm_runtime", tmp_path / name, size) for name, size in (("a/x", 1 << 60), ("cache", 0))]
+    (found,) = facts.room_findings(needs, facts.ROOM)
+    assert found["code"] == "disk-too-small"
+    assert str(tmp_path / "a/x") in found["message"]
+    assert "vllm_runtime_root" in found["message"]
+    assert facts.room_findings([facts.disk_need("vllm_runtime", tmp_path, -(1 << 30))], facts.ROOM) == []
 
 
 def test_root_and_persons_are_no_service_users() -> None:
-    sentences, exists = facts.user_problems("root")
+    (found,), exists = facts.user_findings("root")
     assert exists
-    assert "vllm_runtime_user" in sentences[0]
-    assert facts.user_problems("no-such-user") == ([], False)
+    assert found["code"] == "service-user"
+    assert "vllm_runtime_user" in found["message"]
+    assert facts.user_findings("no-such-user") == ([], False)
 
 
 def test_a_release_without_its_last_file_is_installed_again(tmp_path: Path) -> None:

@@ -1,0 +1,74 @@
+"""The command line of scripts/preflight."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from vllm_fleet import inventory
+from vllm_fleet.errors import FleetError
+from vllm_fleet.preflight.report import as_text, from_json
+
+READY, ERRORS, COULD_NOT_RUN = 0, 1, 2
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/preflight",
+        description="Find everything that would stop a run, on all hosts at once. Changes nothing.",
+        epilog="Exit status: 0 nothing would stop the run (there may be warnings), 1 something would, 2 could not "
+        "look. Codes and remedies: docs/preflight.md.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("-i", "--inventory", metavar="PATH", help="whose hosts; default: that of ansible.cfg")
+    parser.add_argument("-l", "--limit", metavar="PATTERN", help="only these hosts")
+    parser.add_argument(
+        "-e", "--extra-vars", action="append", default=[], metavar="VARS", help="a variable, JSON or @file"
+    )
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON instead of a table")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write them as JSON to a file as well")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Look and report. Returns the exit status."""
+    options = build_parser().parse_args(argv)
+    more = [*(("--limit", options.limit) if options.limit else ())]
+    more += [word for value in options.extra_vars for word in ("-e", value)]
+    try:
+        with Console(stderr=True, highlight=False).status("looking at all hosts"):
+            found = inventory.preflight(options.inventory, more)
+        if options.output:
+            _write(options.output, json.dumps(found, ensure_ascii=False, indent=2) + "\n")
+    except FleetError as error:
+        print(f"scripts/preflight: {error}", file=sys.stderr)
+        return COULD_NOT_RUN
+    except KeyboardInterrupt:
+        print("scripts/preflight: interrupted.", file=sys.stderr)
+        return COULD_NOT_RUN
+    width = Console().width if sys.stdout.isatty() else None
+    _print(json.dumps(found, ensure_ascii=False, indent=2) if options.json else as_text(from_json(found), width))
+    return ERRORS if found["errors"] else READY
+
+
+def _print(text: str) -> None:
+    """Print, whether or not somebody reads to the end (`| head`)."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _write(file: Path, content: str) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise FleetError(f"The report cannot be written to {file}: {error.strerror or error}.") from None

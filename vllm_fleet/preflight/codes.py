@@ -1,0 +1,117 @@
+"""Every code a finding can carry: stable names, which scripts and people may rely on. docs/preflight.md lists them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Code:
+    """A code: how grave it is (`error`, `warning` or both), what it means, what to do, and which part raises it."""
+
+    code: str
+    severity: str
+    meaning: str
+    remedy: str
+    source: str = "preflight"
+
+
+E, W, EW = "error", "warning", "error or warning"
+
+_ALL = (
+    # The host as such
+    Code("host-unreachable", E, "SSH does not get to the host.", "What SSH said is in the message.", "playbook"),
+    Code("host-unreadable", E, "The host's facts cannot be read.", "Python 3.8 or newer on the host.", "playbook"),
+    Code("look-failed", E, "A look at the host failed in an unforeseen way.", "As the message says.", "playbook"),
+    Code("settings", E, "A role refuses the value of one of its variables.", "Correct the inventory.", "playbook"),
+    Code("fact-unread", W, "A part of the host could not be read (a hanging mount, for one).", "Look at it there."),
+    Code("declaration", E, "A mistake in `model_servers`, or a misspelt variable.", "Correct it.", "serving_plan"),
+    Code("not-root", E, "The login on the host is not root's.", "`ansible_become: true`.", "vllm_runtime"),
+    Code("platform-unsupported", E, "A distribution this project knows nothing of.", "Another one.", "vllm_runtime"),
+    Code("platform-version", EW, "A release of the system for which NVIDIA has no packages, or which is untried; an "
+         "error where a driver is still to be installed.", "A listed release."),
+    Code("python-too-old", E, "The host's Python is older than 3.8, which Ansible needs.", "A newer Python."),
+    Code("python-unsupported", E, "vLLM's lock is not for the interpreter to use.", "`vllm_runtime_python`.",
+         "vllm_runtime"),
+    Code("systemd-too-old", E, "systemd cannot do what the units need.", "A newer release of the system."),
+    Code("glibc-too-old", E, "glibc is older than vLLM's packages need.", "A newer release of the system.",
+         "vllm_runtime"),
+    Code("processor", E, "Another architecture, or a processor without a feature vLLM needs.", "Another host.",
+         "vllm_runtime"),
+    Code("service-user", E, "The user for the servers is a person's account.", "`vllm_runtime_user`.", "vllm_runtime"),
+    Code("clock-differs", E, "The host's clock is far from the controller's.", "Set the time first.", "vllm_runtime"),
+    Code("clock-not-synchronized", W, "Nothing keeps the host's clock right.", "`timedatectl set-ntp true`."),
+    Code("compiler-missing", W, "No C compiler, and the package lists have none to install.",
+         "A repository that has one.", "vllm_runtime"),
+    Code("index-unreachable", W, "The Python package index does not answer the host.",
+         "`vllm_runtime_environment`, or pip's configuration on the host.", "vllm_runtime"),
+    Code("disk-too-small", E, "A file system cannot take what the run puts on it.", "Make room, or move a directory.",
+         "preflight, vllm_runtime, model_store"),
+    Code("memory-too-small", W, "Main memory is short for the servers' processes.", "More memory, or fewer servers."),
+    Code("shm-too-small", W, "Shared memory is short for tensor parallelism.", "A larger /dev/shm."),
+    # Models and servers
+    Code("model-incomplete", E, "A model's directory on the host is missing or lacks files.", "Copy the whole model.",
+         "model_store"),
+    Code("model-unreadable", E, "The servers' user cannot read a model.", "`chmod -R a+rX`.", "model_store"),
+    Code("model-source", E, "The directory to copy from holds no model.", "Correct `copy_from`.", "model_store"),
+    Code("model-refused", E, "The hub does not give the model: gated, unknown, no rights.", "As the message says.",
+         "model_store"),
+    Code("hub-unreachable", E, "The model hub does not answer the host.",
+         "`model_store_environment`, `model_store_endpoint` or `copy_from`.", "model_store"),
+    Code("port-taken", E, "Somebody else listens on a server's port.", "Stop it, or another port.", "model_server"),
+    # GPUs
+    Code("no-gpu", E, "No NVIDIA GPU on the PCI bus.", "Seat or pass through the GPU, or `vllm_runtime_backend: cpu`."),
+    Code("gpu-too-old", E, "Compute capability below vLLM's floor.", "A GPU of Turing or later."),
+    Code("gpu-unknown", W, "A GPU that is not in the project's table, and no driver to ask.", "Look it up."),
+    Code("gpu-driver-foreign", EW, "nouveau, nova_core or vfio-pci owns the GPU; a warning where this run replaces it.",
+         "Free the GPU."),
+    Code("gpu-lost", E, "A GPU on the PCI bus that the driver does not show (often Xid 79).", "Power-cycle."),
+    Code("gpu-xid", EW, "The kernel log of this boot holds an Xid of note.", "By Xid; see the message."),
+    Code("gpu-remap-pending", E, "Rows of GPU memory wait to be remapped.", "Reset the GPU or reboot."),
+    Code("gpu-remap-failed", E, "A row of GPU memory could not be remapped.", "Replace the card."),
+    Code("gpu-ecc", W, "Uncorrected ECC errors were counted.", "Reset the GPU; replace it if they come back."),
+    Code("gpu-needs-reset", E, "The driver asks for a reset or more before the GPU is used.", "As it asks."),
+    Code("gpu-mig", E, "MIG is on; servers are planned on whole GPUs.", "`nvidia-smi -mig 0`."),
+    Code("gpu-persistence-off", W, "The driver unloads between uses, and starts are slow.", "nvidia-persistenced."),
+    # Driver and kernel
+    Code("driver-missing", E, "No NVIDIA driver, and the run is not to install one.", "`nvidia_driver_manage: true`."),
+    Code("driver-too-old", EW, "The driver's branch is below vLLM's CUDA; a warning where this run installs another.",
+         "A newer branch."),
+    Code("driver-mismatch", EW, "Kernel module and libraries are of different versions; a warning where this run may "
+         "reboot.", "Reboot; do not reinstall."),
+    Code("driver-not-open", W, "The proprietary kernel module, which later branches lack.", "The open modules."),
+    Code("driver-hangs", E, "nvidia-smi does not come back.", "Take the host out and reboot it."),
+    Code("driver-not-answering", E, "The module is loaded, but nvidia-smi fails.", "As the message says."),
+    Code("driver-firmware", EW, "GSP firmware of the module's version is missing.", "Its firmware package."),
+    Code("kernel-without-module", EW, "An installed kernel has no NVIDIA module: booted into it, the host has no GPU; "
+         "a warning where this run builds it.", "Headers, and dkms."),
+    Code("kernel-headers", W, "Headers of an installed kernel are missing; the run installs them.", "Nothing."),
+    Code("secure-boot-key-not-enrolled", EW, "Secure Boot is on and the key for built modules is not enrolled; a "
+         "warning where that cannot be read.", "Enrol it at the console, signed modules, or Secure Boot off."),
+    Code("compiler-older-than-kernel", W, "The compiler is older than the one that built the kernel.", "That one."),
+    # Fabric and links
+    Code("fabric-manager-missing", EW, "NVSwitches, but no Fabric Manager; a warning where this run installs it.",
+         "The Fabric Manager of the driver's version."),
+    Code("fabric-manager-mismatch", EW, "Fabric Manager and driver differ; a warning where this run repairs it.",
+         "Exactly the driver's version."),
+    Code("fabric-manager-down", E, "Fabric Manager is installed and does not run.", "Its log."),
+    Code("fabric-not-ready", E, "A GPU is not a member of the NVLink fabric: CUDA answers error 802.",
+         "Fabric Manager's log."),
+    Code("iommu-translation", W, "IOMMU translation with several GPUs: tensor parallelism may hang.", "`iommu=pt`."),
+    Code("virtual-machine", W, "Several GPUs in a virtual machine: no or broken peer-to-peer access.", "A test."),
+    Code("slow-gpu-link", W, "GPUs of one server are joined across processor sockets.", "Other `gpus`."),
+    Code("numa-without-memory", W, "The NUMA node next to a GPU has no memory.", "Move memory modules."),
+    # Who holds GPU memory
+    Code("gpu-leftover", E, "A vLLM engine that belongs to no unit holds GPU memory.", "End it by its pid."),
+    Code("gpu-held", W, "Somebody else's process holds GPU memory.", "Agree with its owner."),
+    Code("gpu-memory-short", E, "Less GPU memory is free than the servers are to take.", "Free it, or lower shares."),
+)  # fmt: skip
+
+CODES = {code.code: code for code in _ALL}
+
+
+def table() -> str:
+    """Return the table of docs/preflight.md."""
+    rows = ["| code | severity | meaning | remedy | found by |", "| --- | --- | --- | --- | --- |"]
+    rows += [f"| `{one.code}` | {one.severity} | {one.meaning} | {one.remedy} | {one.source} |" for one in _ALL]
+    return "\n".join(rows)
