@@ -12,7 +12,7 @@ import requests
 
 from tests.integration.conftest import ROOT, Done, LabHost, run, wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("deployment")]
+pytestmark = pytest.mark.integration
 
 UNITS = ("vllm-llm.service", "vllm-embedding.service", "vllm-rerank.service")
 

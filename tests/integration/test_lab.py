@@ -18,7 +18,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.xdist_group("lab"),
     pytest.mark.skipif(os.geteuid() != 0, reason="making lab hosts needs root: run `sudo make test`"),
 ]
 

@@ -13,7 +13,7 @@ import pytest
 from tests.fake_hub import COMMIT, FakeHub, serve
 from tests.integration.conftest import Done, LabHost, run
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("deployment")]
+pytestmark = pytest.mark.integration
 
 STORE = "/srv/models-test"
 MODEL = f"{STORE}/org--model"

@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration.conftest import ENVIRONMENT, ROOT, Done, LabHost, run
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("deployment")]
+pytestmark = pytest.mark.integration
 
 ELSEWHERE = "/srv/vllm-fleet-test"  # beside the installation that other tests use
 PLAYBOOK = f"""
