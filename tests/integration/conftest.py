@@ -85,12 +85,17 @@ class LabHost:
         return [line for line in lines if "loading the model" in line or "first request" in line]
 
 
-@pytest.fixture(scope="session")
-def lab_host() -> LabHost:
-    """A plain Debian host made from nothing; scripts/test takes it down."""
-    if os.geteuid() != 0:
-        pytest.skip("a lab host needs root: run `sudo make test`")
+def make_host() -> LabHost:
+    """Make the tests' lab anew, with one plain Debian host; scripts/test takes it down."""
     run("scripts/lab", "down")
     up = run("scripts/lab", "up")
     assert up.status == 0, up.output
     return LabHost("lab-1")
+
+
+@pytest.fixture(scope="session")
+def lab_host() -> LabHost:
+    """A host made from nothing, which the test files that ask for it share."""
+    if os.geteuid() != 0:
+        pytest.skip("a lab host needs root: run `sudo make test`")
+    return make_host()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.integration.conftest import ROOT, Done, LabHost, run, wait_until
+from tests.integration.conftest import ROOT, Done, LabHost, make_host, run, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -38,6 +38,7 @@ def main_pid(host: LabHost, unit: str) -> int:
 @pytest.fixture(scope="module")
 def dry_run(lab_host: LabHost) -> tuple[Done, str, str]:
     """The very first thing a host sees: --check --diff, with the host's state before and after."""
+    make_host()  # others may have been here before
     lab_host.read("mkdir", "-p", "/var/lib/vllm-fleet")
     lab_host.read("rmdir", "/var/lib/vllm-fleet")
     before = snapshot_of_fresh(lab_host)
