@@ -28,6 +28,7 @@ NOT_INITIALIZED_YET = 802  # Fabric Manager has not finished
 # Errors that are the host's rather than one GPU's: there is no use in asking the GPUs one by one.
 HOST_ERRORS = (3, 34, 36, 100, 802, 803, 804)
 FAILURES_BORNE = 3  # peer copies; after these the rest is left out
+MAX_MIB = 1024  # the host makes and compares as many random bytes
 CAPABILITY = (75, 76)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and MINOR
 IGNORED_ENVIRONMENT = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "LD_PRELOAD")
 
@@ -384,6 +385,8 @@ def main():
     parser.add_argument("--no-peers", action="store_true", help="leave out the copies between GPUs")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if not 1 <= options.mib <= MAX_MIB:
+        parser.error(f"--mib is 1 to {MAX_MIB}, not {options.mib}")
     if options.child:
         child(*json.loads(options.child))
         return 0

@@ -63,7 +63,7 @@ proof:
 """
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.cuda_probe import prove  # noqa: E402
+from ansible.module_utils.cuda_probe import MAX_MIB, prove  # noqa: E402
 
 GRACE_SECONDS = 10  # systemd ends a unit that is given up, and that its manager could not reach, this much later
 
@@ -89,6 +89,8 @@ def main():
         supports_check_mode=True,
     )
     params = module.params
+    if not 1 <= params["copy_mib"] <= MAX_MIB:
+        module.fail_json(msg=f"copy_mib is {params['copy_mib']}; it may be 1 to {MAX_MIB} (gpu_health_copy_mib)")
     prefix = transient_unit(params["user"], params["sandbox"], params["timeout"]) if params["user"] else []
     proof = prove(
         params["copy_mib"] << 20, params["timeout"], params["fabric_timeout"], peers=params["peers"], prefix=prefix

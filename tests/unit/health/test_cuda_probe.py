@@ -158,3 +158,10 @@ def test_the_file_alone_says_honestly_that_there_is_no_driver() -> None:
     assert done.returncode == 1
     assert report["error"]["kind"] == "library"
     assert "libcuda.so.1" in report["error"]["text"]
+
+
+@pytest.mark.parametrize("mib", ["0", "200000"])
+def test_a_copy_that_no_host_could_make_is_refused(mib: str) -> None:
+    done = subprocess.run([sys.executable, str(PROBE), "--mib", mib], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"--mib is 1 to 1024, not {mib}" in done.stderr
