@@ -1,6 +1,6 @@
 # The two commands of the README, and what they are made of.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow lint unit integration lab-down setup setup-dev setup-lab locks docs
+.PHONY: help quickstart test lint unit integration lab-down setup setup-dev setup-lab locks docs
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -12,9 +12,6 @@ quickstart: ## make a lab host on this machine, deploy three model servers to it
 
 test: setup-lab lint ## everything: lint, unit tests, the lab from nothing
 	@scripts/test
-
-test-slow: setup-lab ## what takes many minutes: Debian's own NVIDIA driver, built for real on a lab host
-	@scripts/test tests/slow -s
 
 lint: setup-dev ## all linters
 	@.venv/bin/ruff check .
