@@ -1,0 +1,1 @@
+"""What nvidia_driver_facts is made of."""
