@@ -309,11 +309,7 @@ class Look:
         record, todo = Path(self.params["record"]), self.steps
         if not record.exists():
             if self.driver:
-                message = (
-                    f"a driver is installed ({', '.join(sorted(self.driver))}), but not by this role: {record} is not "
-                    "there. Remove it with the package manager."
-                )
-                self.findings.append(findings.finding("driver-not-installed-here", message))
+                self.findings.append(findings.of_foreign(self.driver, record))
             return
         before = json.loads(record.read_text())["found"]
         releases = [kernel["release"] for kernel in self.kernels]
@@ -363,14 +359,8 @@ def main():
     data = platforms.platform_data(host.get("os") or {}, params["platforms"])
     presigned = wanted["secure_boot"] == "presigned"
     if not data or host["architecture"] not in data["architectures"] or (presigned and "presigned" not in data):
-        name = (host.get("os") or {}).get("name") or "this system"
-        what = " with pre-signed modules" if presigned else ""
-        message = (
-            f"{name} on {host['architecture']}{what} is not a platform this role has a driver for; it has for: "
-            f"{', '.join(platforms.supported(params['platforms']))} on x86_64 and aarch64; pre-signed ones on Ubuntu."
-        )
         module.exit_json(
-            findings=[findings.finding("driver-platform-unsupported", message)],
+            findings=[findings.of_platform(host, presigned, platforms.supported(params["platforms"]))],
             **{key: [] for key in ("pending", "reboot_reasons", "kernels", "kernel_packages")},
             **dict.fromkeys(("version", "installed_version", "build_log"), ""),
             **{key: {} for key in ("driver_packages", "platform")},

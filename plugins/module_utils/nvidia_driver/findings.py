@@ -10,6 +10,26 @@ def finding(code, message, severity="error"):
     return {"code": code, "severity": severity, "message": message}
 
 
+def of_platform(host, presigned, supported):
+    """The finding about a system there are no packages for."""
+    name = (host.get("os") or {}).get("name") or "this system"
+    what = " with pre-signed modules" if presigned else ""
+    return finding(
+        "driver-platform-unsupported",
+        f"{name} on {host['architecture']}{what} is not a platform this role has a driver for; it has for: "
+        f"{', '.join(supported)} on x86_64 and aarch64; pre-signed ones on Ubuntu. Install one of these.",
+    )
+
+
+def of_foreign(installed, record):
+    """The finding about a driver that is to be removed and that the role did not install."""
+    return finding(
+        "driver-not-installed-here",
+        f"a driver is installed ({', '.join(sorted(installed))}), but not by this role: {record} is not there. Remove "
+        "it with the package manager.",
+    )
+
+
 def of_wishes(wanted, min_branch):
     """Findings about what is asked for, which no host can grant."""
     branch, version = wanted["branch"], wanted["version"]

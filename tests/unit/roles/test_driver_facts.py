@@ -91,6 +91,38 @@ def test_every_package_must_have_the_version_and_the_nearest_are_named() -> None
     assert lacking == {"nvidia-fabricmanager": ["580.159.04"]}
     (finding,) = findings.of_index(DATA, WANTED, "580.95.05", INDEX, lacking)
     assert "no nvidia-fabricmanager 580.95.05; nearest: 580.159.04" in finding["message"]
+    assert finding["code"] == "driver-version-unavailable"
+
+
+def test_a_branch_that_is_not_in_the_repository_is_refused_with_those_that_are() -> None:
+    (finding,) = findings.of_index(DATA, {**WANTED, "branch": "570"}, "", INDEX, {})
+    assert finding["code"] == "driver-version-unavailable"
+    assert "branches there: 580, 595" in finding["message"]
+
+
+def test_a_system_without_packages_is_refused_with_those_that_have_some() -> None:
+    host = {"os": {"name": "Alpine Linux 3.22"}, "architecture": "x86_64"}
+    finding = findings.of_platform(host, False, platforms.supported(PLATFORMS))
+    assert finding["code"] == "driver-platform-unsupported"
+    assert "Alpine Linux 3.22 on x86_64" in finding["message"]
+    assert "debian-12" in finding["message"]
+
+
+def test_a_driver_that_somebody_else_installed_is_not_removed() -> None:
+    finding = findings.of_foreign({"nvidia-open": "580.159.04-1"}, "/var/lib/x.json")
+    assert finding["code"] == "driver-not-installed-here"
+    assert "nvidia-open" in finding["message"]
+
+
+def test_a_module_of_no_package_is_a_warning() -> None:
+    finding = findings.of_unpackaged("580.159.04")
+    assert (finding["code"], finding["severity"]) == ("driver-not-from-packages", "warning")
+
+
+@pytest.mark.parametrize(("refreshed", "severity"), [(True, "error"), (False, "warning")])
+def test_missing_headers_are_an_error_once_the_lists_are_fresh(refreshed: bool, severity: str) -> None:
+    (finding,) = findings.of_headers(["linux-headers-6.1.0-56-amd64"], refreshed)
+    assert (finding["code"], finding["severity"]) == ("kernel-headers-unavailable", severity)
 
 
 def test_a_fresh_host_gets_all_packages_in_their_exact_version() -> None:
@@ -186,6 +218,7 @@ def test_mixed_origins_are_named_with_their_packages() -> None:
     installed = {"nvidia-open": "580.159.04-1", "nvidia-fabricmanager": "580.95.05-0ubuntu1"}
     (finding,) = findings.of_origins(packages.origins(installed, versions))
     assert "nvidia-fabricmanager from http://ubuntu y" in finding["message"]
+    assert finding["code"] == "driver-origins-mixed"
     assert finding["severity"] == "warning"
 
 
