@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-_ERROR = re.compile(r"\b\w*(Error|Exception)\b|\berror:|vllm-notify: (cannot|vllm)|Failed to", re.ASCII)
+_ERROR = re.compile(r"\b\w*(Error|Exception)\b|\berror:|\bValue error,|vllm-notify: (cannot|vllm)|Failed to", re.ASCII)
 # Lines that name an exception class only to re-raise, to wrap another process's error, or to warn of one.
 _FOLLOW_UP = re.compile(
     r"Traceback|raise |EngineCore failed to start|Engine core initialization failed|(?:^|\) )(?:DEBUG|INFO|WARNING) \d"

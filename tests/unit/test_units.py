@@ -54,6 +54,16 @@ def test_a_server_older_than_its_settings_is_outdated(path: str, mtime: float, e
     assert outdated(units, SHOWN, [{"path": path, "mtime": mtime}]) == expected
 
 
+def test_an_error_that_takes_two_lines_is_quoted_with_both() -> None:
+    journal = """(APIServer pid=10) WARNING 11-26 13:43:46 [system_utils.py:255] This can cause errors like `OSError: [Errno 24]`
+Traceback (most recent call last):
+pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig
+  Value error, User-specified max_model_len (1000000) is greater than the derived max_model_len
+    For further information visit https://errors.pydantic.dev/2.14/v/value_error
+"""
+    assert first_error(journal).splitlines() == journal.splitlines()[2:4]
+
+
 def test_the_cause_is_quoted_rather_than_the_processes_that_noticed_it() -> None:
     journal = """Starting vllm-llm.service - vLLM llm server...
 ValueError: an old failure
