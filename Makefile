@@ -1,6 +1,6 @@
 # The two commands of the README, and what they are made of.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint unit integration lab-down setup setup-dev setup-lab locks docs
+.PHONY: help quickstart test test-slow lint unit lab-down setup setup-dev setup-lab locks docs
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -12,6 +12,9 @@ quickstart: ## make a lab host on this machine, deploy three model servers to it
 
 test: setup-lab lint ## everything: lint, unit tests, the lab from nothing
 	@scripts/test
+
+test-slow: setup-lab ## minutes more: Debian's own NVIDIA driver, built for its kernel on a lab host
+	@VLLM_FLEET_SLOW_TESTS=yes scripts/test tests/slow
 
 lint: setup-dev ## all linters
 	@.venv/bin/ruff check .

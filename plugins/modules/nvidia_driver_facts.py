@@ -222,11 +222,10 @@ class Look:
         return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
     def lacks_module(self, kernel):
-        """Whether a kernel has no module of the installed driver. What modinfo does not tell counts as right."""
-        wrong = kernel["version"] not in (None, self.installed_version) or (kernel["licence"] or "").startswith(
-            "NVIDIA"
-        )
-        return not kernel["module"] or wrong
+        """Whether a kernel has no open module of the installed driver. What modinfo does not tell counts as right."""
+        other = kernel["version"] not in (None, self.installed_version)
+        closed = kernel["licence"] and not re.match(self.data["licence"], kernel["licence"])
+        return bool(not kernel["module"] or other or closed)
 
     def choose(self):
         """Set the version to have and the packages to get there."""

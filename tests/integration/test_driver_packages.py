@@ -240,7 +240,7 @@ def test_a_build_that_reports_success_without_a_module_is_found_and_its_log_quot
     done = fleet.deploy()
     fleet.host.read("rm", "/etc/stub-dkms-makes-nothing")
     assert done.status == 2
-    assert f"there is no nvidia module 580.159.04 for kernel {SECOND}" in done.output
+    assert f"there is no open nvidia module 580.159.04 for kernel {SECOND}" in done.output
     assert f"no C++ compiler for {SECOND}" in done.output
 
 

@@ -55,7 +55,7 @@ def test_a_server_older_than_its_settings_is_outdated(path: str, mtime: float, e
 
 
 def test_an_error_that_takes_two_lines_is_quoted_with_both() -> None:
-    journal = """(APIServer pid=10) WARNING 11-26 13:43:46 [system_utils.py:255] This can cause errors like `OSError: [Errno 24]`
+    journal = """(APIServer pid=10) WARNING 11-26 13:43:46 [system_utils.py:255] It can cause errors like `OSError`
 Traceback (most recent call last):
 pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig
   Value error, User-specified max_model_len (1000000) is greater than the derived max_model_len
