@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests import apt_repository
-from tests.integration.conftest import ROOT, Done, LabHost, run
+from tests.integration.conftest import ROOT, Done, LabHost, make_host, run
 
 pytestmark = pytest.mark.integration
 
@@ -101,6 +101,7 @@ class Fleet:
 
 @pytest.fixture(scope="module")
 def fleet(lab_host: LabHost, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    make_host()
     root = tmp_path_factory.mktemp("driver")
     (root / "driver.yml").write_text(PLAYBOOK)
     apt_repository.build(root / "repository")
@@ -120,6 +121,7 @@ def fleet(lab_host: LabHost, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             }
         )
         yield fleet
+    make_host()  # stubs of packages and programs would be left there
 
 
 def all_at(version: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.integration.conftest import ROOT, Done, LabHost, run
+from tests.integration.conftest import ROOT, Done, LabHost, make_host, run
 
 pytestmark = pytest.mark.integration
 
@@ -31,6 +31,7 @@ NOWHERE = {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_ssh_retries"
 @pytest.fixture(scope="module")
 def inventory(lab_host: LabHost, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The lab host under three names with different declarations, and a host that is not there."""
+    make_host()  # servers of other tests would listen there
     connection = json.loads(run("ansible-inventory", "--list").output)["_meta"]["hostvars"][lab_host.name]
     reached = {key: value for key, value in connection.items() if key.startswith("ansible_")}
     hosts: dict[str, dict[str, Any]] = {
