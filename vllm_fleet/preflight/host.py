@@ -18,7 +18,7 @@ def findings(facts: Facts, wanted: Wanted) -> tuple[Finding, ...]:
     """
     found = [
         *platform.findings(facts, wanted),
-        *platform.unread(facts),
+        *platform.unread(facts, wanted),
         *disk.findings(facts, wanted),
         *memory.host_findings(facts, wanted),
     ]

@@ -43,12 +43,14 @@ def findings(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
         )
 
 
-def unread(facts: Facts) -> Iterator[Finding]:
+def unread(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
     """Yield what could not be read of the host."""
     hangs = look(facts, "nvidia", "smi", "state") == "hangs"
     for probe in items(facts, "unread"):
         if hangs and probe.get("probe") == "smi":
             continue  # the driver's own finding
+        if wanted.backend != "cuda" and probe.get("probe") in ("smi", "xids"):
+            continue  # only about GPUs; a container shows no kernel log
         yield warning(
             "fact-unread",
             f"'{probe.get('probe')}' could not be read of the host: {str(probe.get('reason')).rstrip('.')}. Look at it "

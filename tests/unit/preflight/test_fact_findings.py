@@ -172,6 +172,8 @@ def test_what_is_not_known_is_never_guessed(wanted: Wanted) -> None:
 def test_on_the_cpu_backend_gpus_do_not_count() -> None:
     ill = healthy_host({"gpus.0.mig": True, "pci_gpus.1.driver": "vfio-pci", "nvidia.module.version": "1"})
     assert findings(ill, Wanted(backend="cpu")) == ()
+    without_log = healthy_host({"unread": [{"probe": "xids", "reason": "no kernel log"}]})
+    assert findings(without_log, Wanted(backend="cpu")) == ()
 
 
 def test_versions_are_compared_as_numbers() -> None:
