@@ -262,9 +262,11 @@ class Look:
     def look_present(self):
         """Fill in the steps that lead to an installed driver."""
         data, todo = self.data, self.steps
-        module = (self.host.get("nvidia") or {}).get("module") or {}
+        nvidia = self.host.get("nvidia") or {}
+        module = nvidia.get("module") or {}
         if module.get("loaded") and not self.driver:
-            self.findings.append(findings.of_unpackaged(module.get("version")))
+            self.findings.append(findings.of_unpackaged(self.wanted, module, nvidia.get("userspace_version")))
+            return
         todo["repair"] = [name for name, (_, state) in sorted(self.installed.items()) if state[1:2] != "i"]
         todo["repository_files"] = steps.differing(self.root, data["repository_files"])
         key = data["keyring"]["file"]

@@ -121,8 +121,8 @@ _ALL = (
          "`nvidia_driver_repository_url`, `nvidia_driver_environment`.", "nvidia_driver"),
     Code("driver-origins-mixed", W, "The driver's packages come from several repositories.", "Remove the others.",
          "nvidia_driver"),
-    Code("driver-not-from-packages", W, "A module is loaded that no package brought.", "nvidia-uninstall.",
-         "nvidia_driver"),
+    Code("driver-not-from-packages", EW, "A module no package brought is loaded; a warning if it is the wanted one.",
+         "nvidia-uninstall, or `nvidia_driver_manage: false`.", "nvidia_driver"),
     Code("kernel-headers-unavailable", EW, "No repository has the headers of an installed kernel; a warning where the "
          "lists may be old.", "A newer kernel.", "nvidia_driver"),
     # What the proof on the GPUs finds (after the driver's installation)

@@ -158,11 +158,22 @@ def of_origins(origins):
     ]
 
 
-def of_unpackaged(version):
-    """A warning about a module that is loaded and belongs to no installed package."""
+def of_unpackaged(wanted, module, userspace):
+    """The finding about a module that is loaded and belongs to no installed package.
+
+    One of the wanted version, whole, is left as it is; packages on top of any other would overwrite its files.
+    """
+    version = module.get("version") or ""
+    there = f"the module {version or 'nvidia'} is loaded, and no package of it installed: it came from a .run file"
+    fits = version == wanted["version"] if wanted["version"] else branch_of(version) == wanted["branch"]
+    if fits and module.get("open") and userspace == version:
+        return finding(
+            "driver-not-from-packages",
+            f"{there} or the like, and is of the wanted version. It stays as it is; set nvidia_driver_manage to false.",
+            "warning",
+        )
     return finding(
         "driver-not-from-packages",
-        f"the module {version or 'nvidia'} is loaded, and no package of the driver is installed. If it came from a "
-        ".run file, remove it first (nvidia-uninstall): the two overwrite each other's files.",
-        "warning",
+        f"{there}, or its packages were removed. Reboot; if it is loaded again, remove it where it came from "
+        "(nvidia-uninstall), or keep it and set nvidia_driver_manage to false.",
     )

@@ -114,9 +114,22 @@ def test_a_driver_that_somebody_else_installed_is_not_removed() -> None:
     assert "nvidia-open" in finding["message"]
 
 
-def test_a_module_of_no_package_is_a_warning() -> None:
-    finding = findings.of_unpackaged("580.159.04")
-    assert (finding["code"], finding["severity"]) == ("driver-not-from-packages", "warning")
+@pytest.mark.parametrize(
+    ("module", "userspace", "severity"),
+    [
+        ({"version": "580.159.04", "open": True}, "580.159.04", "warning"),
+        ({"version": "580.159.04", "open": True}, None, "error"),
+        ({"version": "580.159.04", "open": False}, "580.159.04", "error"),
+        ({"version": "535.309.01", "open": True}, "535.309.01", "error"),
+        ({"version": None, "open": None}, None, "error"),
+    ],
+)
+def test_a_driver_of_no_package_stays_if_it_is_the_wanted_one_and_is_never_installed_over(
+    module: dict[str, Any], userspace: str | None, severity: str
+) -> None:
+    finding = findings.of_unpackaged(WANTED, module, userspace)
+    assert (finding["code"], finding["severity"]) == ("driver-not-from-packages", severity)
+    assert "nvidia_driver_manage" in finding["message"]
 
 
 @pytest.mark.parametrize(("refreshed", "severity"), [(True, "error"), (False, "warning")])
