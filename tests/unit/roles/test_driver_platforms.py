@@ -182,6 +182,13 @@ def test_names_of_the_container_toolkit_are_not_the_drivers() -> None:
     assert sorted(mine) == ["libcuda1", "libnvidia-ml1", "nvidia-open"]
 
 
+def test_a_host_with_only_the_toolkit_has_no_driver_package() -> None:
+    """Names from a real host whose driver came without packages."""
+    data = resolved("ubuntu2404")
+    names = ["libxnvctrl0", "cuda-compat-13-0", "cuda-driver-dev-13-0", "cuda-nvml-dev-13-0", "libnvjitlink-13-0"]
+    assert packages.of_driver(dict.fromkeys(names, ("1", "ii")), data["names"], data["not_names"]) == {}
+
+
 def test_a_key_in_text_form_keeps_the_name_apt_knows_it_by() -> None:
     keyring = resolved("debian12", keyring="/srv/keys/nvidia.asc")["keyring"]
     assert keyring["file"].endswith(".asc")
