@@ -22,7 +22,7 @@ ENGINE = re.compile(r"VLLM::|(^|/)vllm( |$)")
 def gpus_of(server: Mapping[str, Any]) -> tuple[int, ...]:
     """Return the GPUs of a planned server, as indices in PCI bus order."""
     visible = str(server.get("env", {}).get("CUDA_VISIBLE_DEVICES", ""))
-    return tuple(int(word) for word in visible.split(",") if word.strip().isdigit())
+    return tuple(int(word) for word in visible.split(",") if word.strip().isdecimal())
 
 
 def share_of(server: Mapping[str, Any]) -> float:

@@ -144,7 +144,7 @@ def expand(ranges):
     """Return the numbers of a kernel list such as "0-3,8"."""
     numbers = []
     for part in (ranges or "").strip().split(","):
-        first, _, last = part.partition("-")
-        if first.isdigit() and (last.isdigit() or not last):
-            numbers.extend(range(int(first), int(last or first) + 1))
+        match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", part)  # the kernel knows 8192 CPUs at most
+        if match:
+            numbers.extend(range(int(match.group(1)), int(match.group(2) or match.group(1)) + 1))
     return numbers

@@ -156,7 +156,7 @@ def read_disk(source, path):
     # In a process that can be given up: a dead network file system never answers.
     answer = source.run("df", "-P", "-B1", existing)
     fields = (answer.stdout.splitlines() or [""])[-1].split(None, 5)
-    known = len(fields) == 6 and fields[1].isdigit() and fields[3].isdigit()
+    known = len(fields) == 6 and fields[1].isdecimal() and fields[3].isdecimal()
     return {
         "path": path,
         "mount": fields[5] if known else mount_of(source.read("/proc/self/mounts") or "", path),

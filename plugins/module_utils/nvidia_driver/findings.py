@@ -33,7 +33,7 @@ def of_foreign(installed, record):
 def of_wishes(wanted, min_branch):
     """Findings about what is asked for, which no host can grant."""
     branch, version = wanted["branch"], wanted["version"]
-    if not branch.isdigit():
+    if not branch.isdecimal():
         return [
             finding("driver-branch-unknown", f"nvidia_driver_branch is '{branch}'. Set it to a number, such as 580.")
         ]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests import hosts
@@ -108,6 +108,8 @@ def test_an_empty_root_gives_all_keys_and_null(tmp_path: Path) -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cut=st.integers(0, 12000), garbage=st.text(max_size=30))
+@example(cut=0, garbage="²")
+@example(cut=0, garbage="0-9999999999")
 def test_no_damage_to_an_answer_raises(cut: int, garbage: str) -> None:
     good = hosts.named("h200-vm").commands["nvidia-smi -q -x"]["stdout"]
     log, _ = smi.parse_log(good[:cut] + garbage + good[cut + len(garbage) :])
