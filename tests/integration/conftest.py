@@ -13,8 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 # Not VLLM_FLEET_LAB: that names the user's own lab, which tests would take down.
-# Each worker of pytest-xdist (gw0, gw1) has a lab of its own.
-PREFIX = (os.environ.get("VLLM_FLEET_TEST_LAB") or "fleettest") + os.environ.get("PYTEST_XDIST_WORKER", "")[2:]
+PREFIX = os.environ.get("VLLM_FLEET_TEST_LAB") or "fleettest"
 ENVIRONMENT = os.environ | {
     "VLLM_FLEET_LAB": PREFIX,
     "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),

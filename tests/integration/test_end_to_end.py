@@ -12,7 +12,7 @@ import requests
 
 from tests.integration.conftest import ROOT, Done, LabHost, make_host, run, wait_until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.serving]
 
 UNITS = ("vllm-llm.service", "vllm-embedding.service", "vllm-rerank.service")
 

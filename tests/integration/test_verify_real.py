@@ -22,7 +22,7 @@ from vllm_fleet.verify.questions import load_questions
 from vllm_fleet.verify.report import explanation
 from vllm_fleet.verify.run import verify, verify_server
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.serving]
 
 QUESTIONS = load_questions()
 MODELS = "/var/lib/vllm-fleet/models"

@@ -24,7 +24,7 @@ from tests.integration.units.model_unit import (
     wait_until,
 )
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.serving]
 
 
 def is_down(unit: ModelUnit) -> bool:

@@ -10,7 +10,7 @@ import requests
 
 from tests.integration.units.model_unit import WATCHDOG_SECONDS, ModelUnit, embeds, generation, wait_until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.serving]
 
 
 # A killed engine is replaced below, without its cache.
