@@ -129,6 +129,7 @@ def other() -> Iterator[Lab]:
     lab.run("down")
 
 
+@pytest.mark.alone
 def test_forwarding_is_as_before_once_the_last_lab_is_down(other: Lab) -> None:
     labs = Path("/run/vllm-fleet-lab/labs")
     before = Path("/proc/sys/net/ipv4/ip_forward").read_text()
