@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.console import Console
 
 from vllm_fleet import inventory
 from vllm_fleet.errors import FleetError
+from vllm_fleet.output import print_text, write_report
 from vllm_fleet.preflight.report import as_text, from_json
 
 READY, ERRORS, COULD_NOT_RUN = 0, 1, 2
@@ -46,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with Console(stderr=True, highlight=False).status("looking at all hosts"):
             found = inventory.preflight(options.inventory, more)
         if options.output:
-            _write(options.output, json.dumps(found, ensure_ascii=False, indent=2) + "\n")
+            report = json.dumps(found, ensure_ascii=False, indent=2)
+            write_report(options.output, f"{report}\n".encode())
     except FleetError as error:
         print(f"scripts/preflight: {error}", file=sys.stderr)
         return COULD_NOT_RUN
@@ -54,21 +55,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("scripts/preflight: interrupted.", file=sys.stderr)
         return COULD_NOT_RUN
     width = Console().width if sys.stdout.isatty() else None
-    _print(json.dumps(found, ensure_ascii=False, indent=2) if options.json else as_text(from_json(found), width))
+    print_text(json.dumps(found, ensure_ascii=False, indent=2) if options.json else as_text(from_json(found), width))
     return ERRORS if found["errors"] else READY
-
-
-def _print(text: str) -> None:
-    """Print, whether or not somebody reads to the end (`| head`)."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _write(file: Path, content: str) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise FleetError(f"The report cannot be written to {file}: {error.strerror or error}.") from None

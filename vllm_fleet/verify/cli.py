@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import json
-import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -16,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from vllm_fleet.errors import FleetError
+from vllm_fleet.output import print_text, write_report
 from vllm_fleet.verify import golden
 from vllm_fleet.verify.checks import golden as golden_checks
 from vllm_fleet.verify.client import ANSWER_TIMEOUT
@@ -91,14 +90,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             verification = verify(endpoints, questions, options.timeout, listener)
         if options.record_golden and verification.passed:
             recorded = golden_checks.record(endpoints, questions, options.timeout)
-            _write(options.record_golden, golden.as_json(recorded).encode())
+            write_report(options.record_golden, golden.as_json(recorded).encode())
         report = json.dumps(as_json(verification), ensure_ascii=False, indent=2)
         if options.output:
-            _write(options.output, f"{report}\n".encode())
+            write_report(options.output, f"{report}\n".encode())
         if options.html:
-            _write(options.html, as_html(verification).encode(errors="replace"))
+            write_report(options.html, as_html(verification).encode(errors="replace"))
         if options.junit:
-            _write(options.junit, as_junit(verification))
+            write_report(options.junit, as_junit(verification))
     except FleetError as error:
         print(f"scripts/verify: {error}", file=sys.stderr)
         return COULD_NOT_RUN
@@ -106,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("scripts/verify: interrupted; nothing is proved.", file=sys.stderr)
         return COULD_NOT_RUN
     width = Console().width if sys.stdout.isatty() else MAX_WIDTH
-    _print(report if options.json else as_text(verification, width))
+    print_text(report if options.json else as_text(verification, width))
     return PASSED if verification.passed else FAILED
 
 
@@ -126,21 +125,3 @@ def _progress(endpoints: Sequence[Endpoint], questions: Questions) -> Iterator[L
                 line.update(f"asking {len(endpoints)} servers: {sum(counted.values())} of {total} checks{failed}")
 
         yield listener
-
-
-def _print(text: str) -> None:
-    """Print, whatever the terminal's encoding and whether or not somebody reads to the end (`| head`)."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _write(file: Path, content: bytes) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content)
-    except OSError as error:
-        raise FleetError(f"The report cannot be written to {file}: {error.strerror or error}.") from None
