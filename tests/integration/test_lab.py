@@ -287,6 +287,7 @@ def begin_up(lab: Lab, *names: str, **variables: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_up_is_taken_over_and_taken_down(other: Lab, number: signal.Signals, moment: float) -> None:
     process = begin_up(other, "lab-1", "lab-2", "lab-3")
+    until("it has begun", lambda: any(other.traces().values()))
     time.sleep(moment)
     process.send_signal(number)
     output, _ = process.communicate(timeout=30)

@@ -2,6 +2,9 @@
 
 import sys
 
-from vllm_fleet.preflight.cli import main
+from vllm_fleet.interrupt import silent_interrupt
+
+with silent_interrupt():
+    from vllm_fleet.preflight.cli import main
 
 sys.exit(main())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vllm_fleet.run import RunResult, run_playbook
+from vllm_fleet.run.runner import RunResult, run_playbook
 from vllm_fleet.run.playbook import CHECKOUT
 
 HOSTS = f"""\
