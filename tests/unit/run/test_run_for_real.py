@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from vllm_fleet.run.runner import RunResult, run_playbook
 from vllm_fleet.run.playbook import CHECKOUT
+from vllm_fleet.run.runner import RunResult, run_playbook
 
 HOSTS = f"""\
 [all:vars]
