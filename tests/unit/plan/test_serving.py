@@ -10,13 +10,19 @@ import yaml
 
 from vllm_fleet.plan.endpoints import endpoints
 from vllm_fleet.plan.flags import FlagCatalogue
-from vllm_fleet.plan.host import Host
+from vllm_fleet.plan.host import Device, Host
 from vllm_fleet.plan.serving import ServingPlan, make_plan
 from vllm_fleet.plan.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
 FLAGS = FlagCatalogue.load()
-HOST = Host("gpu-01", "192.0.2.11", tuple(range(16)), 64 * 2**30, gpu_count=2)
+
+
+def gpus(count: int) -> tuple[Device, ...]:
+    return tuple(Device(n, "NVIDIA L40S", 46068 << 20, visible_as=str(n), lock=f"gpu-{n}") for n in range(count))
+
+
+HOST = Host("gpu-01", "192.0.2.11", tuple(range(16)), 64 * 2**30, gpus(2))
 GUIDE = yaml.safe_load((ROOT / "inventory/example/group_vars/gpu_hosts.yml").read_text(encoding="utf-8"))
 
 
@@ -77,12 +83,12 @@ def test_the_guide_as_written_without_shares_is_refused_since_all_three_want_one
 
 
 def test_more_gpus_than_the_host_has_are_refused() -> None:
-    found = problems_of(GUIDE["model_servers"], Host("gpu-01", "192.0.2.11", (0, 1), 2**34, gpu_count=1))
+    found = problems_of(GUIDE["model_servers"], Host("gpu-01", "192.0.2.11", (0, 1), 2**34, gpus(1)))
     assert "server llm: wants GPUs 0, 1, gpu-01 has 1" in found
 
 
 def test_without_a_driver_nothing_is_said_about_gpus() -> None:
-    plan_of(GUIDE["model_servers"], Host("gpu-01", "192.0.2.11", (0, 1), 2**34, gpu_count=None))
+    plan_of(GUIDE["model_servers"], Host("gpu-01", "192.0.2.11", (0, 1), 2**34))
 
 
 def test_an_unknown_backend_is_refused() -> None:

@@ -1,0 +1,78 @@
+"""The facts of a model that a serving plan needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CacheLayers:
+    """Layers that keep the same amount of KV cache per token.
+
+    ``kv_heads`` is 0 where every rank keeps the whole (MLA's latent); ``size`` is then the number of elements per
+    token and layer, otherwise the number per token, layer and KV head (keys and values together).
+    ``window`` is the number of tokens a layer looks back, None for all.
+    """
+
+    count: int
+    kv_heads: int
+    size: int
+    window: int | None = None
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights as they lie on disk, in bytes, by what tensor parallelism does to them.
+
+    ``sharded`` is divided by the ranks, ``kv_projections`` as far as there are KV heads to divide, ``replicated``
+    lies on every rank. ``other_dtype`` of them all is kept in a dtype of its own (quantized values, scales), the rest
+    is converted to the server's dtype when loaded. ``stored_item_bytes`` is the size of one element of that rest.
+    """
+
+    sharded: int
+    kv_projections: int
+    replicated: int
+    other_dtype: int
+    stored_item_bytes: int
+
+    @property
+    def total(self) -> int:
+        """All bytes on disk."""
+        return self.sharded + self.kv_projections + self.replicated
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What one model is. Sizes are numbers of elements unless they say bytes; unknown is None.
+
+    ``source`` is ``directory`` (on the host), ``controller`` (copied from there), ``hub``, or ``shipped`` (a known
+    model whose published numbers come with the project). ``counted`` says that parameters and weights come from the
+    headers of the weights, not from config.json alone. ``remote_code`` says whether vLLM needs code of the model's
+    repository. ``chat_template`` is None where that is not known and empty where there is none.
+    """
+
+    model: str
+    source: str
+    architecture: str
+    model_type: str
+    kinds: tuple[str, ...]
+    parameters: int
+    counted: bool
+    weights: Weights
+    dtype: str
+    layers: int
+    hidden_size: int
+    intermediate_size: int
+    attention_heads: int
+    kv_heads: int
+    head_size: int
+    vocabulary: int
+    max_model_len: int | None
+    cache_layers: tuple[CacheLayers, ...]
+    quantization: str | None = None
+    kv_lora_rank: int | None = None
+    experts: int | None = None
+    tied_embeddings: bool = False
+    remote_code: bool | None = None
+    chat_template: str | None = None
+    transformers_version: str | None = None
