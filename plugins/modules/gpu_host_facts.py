@@ -129,9 +129,11 @@ ansible_facts:
           description: >-
             GPUs as the driver reports them, null where none answers: C(index), C(uuid), C(pci_address), C(name),
             C(architecture), C(compute_capability), C(memory_total_mib), C(memory_used_mib), C(memory_free_mib),
-            C(persistence), C(mig), C(ecc), C(ecc_uncorrected) (since the driver was loaded), C(remap_pending),
-            C(remap_failure), C(recovery_action) (None where none is called for), C(fabric_state), C(fabric_status),
-            C(minor), C(processes) (C(pid), C(name), C(used_mib), C(user), C(unit)).
+            C(persistence), C(mig), C(mig_devices) (C(index), C(uuid), C(profile), C(gpu_instance),
+            C(compute_instance), C(memory_total_mib), C(memory_used_mib), C(memory_free_mib)), C(ecc),
+            C(ecc_uncorrected) (since the driver was loaded), C(remap_pending), C(remap_failure), C(recovery_action)
+            (None where none is called for), C(fabric_state), C(fabric_status), C(minor), C(processes) (C(pid), C(name),
+            C(used_mib), C(gpu_instance), C(user), C(unit)).
           type: list
           elements: dict
         links:

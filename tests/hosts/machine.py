@@ -110,6 +110,8 @@ def _driver(made: Made, driver: dict[str, Any], system: dict[str, Any], gpus: di
         made.files[f"/dev/nvidia{index}"] = ""
         made.files[f"/proc/driver/nvidia/gpus/{address}/information"] = smi.information(gpus, index)
     made.commands["nvidia-smi -q -x"] = {"rc": 0, "stdout": smi.log(gpus, version, driver.get("cuda", "13.0"))}
+    if "mig" in gpus:
+        made.commands["nvidia-smi -L"] = {"rc": 0, "stdout": smi.listing(gpus)}
     made.commands["nvidia-smi topo -m"] = {"rc": 0, "stdout": smi.topology(gpus)}
 
 

@@ -58,6 +58,8 @@ def log(gpus: dict[str, Any], version: str, cuda: str) -> str:
             "pci/pci_device_id": f"{made['device'].upper()}10DE",
         }
         _set(gpu, {**own, **made["fields"], **gpus.get("fields", {}), **gpus.get("fields_of", {}).get(index, {})})
+        if index in gpus.get("mig", {}):
+            _divide(gpu, gpus["mig"][index])
         for process in gpus.get("processes", {}).get(index, []):
             _add_process(gpu, process)
         top.insert(at + index, gpu)
@@ -78,12 +80,41 @@ def _set(element: ElementTree.Element, fields: dict[str, str]) -> None:
         found.text = text
 
 
+def _divide(gpu: ElementTree.Element, instances: list[dict[str, Any]]) -> None:
+    """Turn MIG on, and make instances in the form of the driver's MIG documentation."""
+    _set(gpu, {"mig_mode/current_mig": "Enabled", "mig_mode/pending_mig": "Enabled", "mig_devices": "None"})
+    devices = gpu.find("mig_devices")
+    assert devices is not None
+    for index, instance in enumerate(instances):
+        devices.text = None
+        device = ElementTree.SubElement(devices, "mig_device")
+        numbers = {"index": index, "gpu_instance_id": instance["gi"], "compute_instance_id": instance.get("ci", 0)}
+        for name, value in numbers.items():
+            ElementTree.SubElement(device, name).text = str(value)
+        memory = ElementTree.SubElement(device, "fb_memory_usage")
+        total, used = instance["total"], instance.get("used", 0)
+        for name, value in {"total": total, "reserved": 0, "used": used, "free": total - used}.items():
+            ElementTree.SubElement(memory, name).text = f"{value} MiB"
+
+
+def listing(gpus: dict[str, Any]) -> str:
+    """Return what `nvidia-smi -L` prints."""
+    name, lines = product(gpus["product"])["fields"]["product_name"], []
+    for index in _indexes(gpus):
+        lines.append(f"GPU {index}: {name} (UUID: {uuid(index)})")
+        for number, instance in enumerate(gpus.get("mig", {}).get(index, [])):
+            identifier = uuid(index).replace("GPU-00000000", f"MIG-{number:08d}")
+            lines.append(f"  MIG {instance['profile']:<12}Device{number:>3}: (UUID: {identifier})")
+    return "\n".join(lines) + "\n"
+
+
 def _add_process(gpu: ElementTree.Element, process: dict[str, Any]) -> None:
     """Add who holds memory of a GPU."""
     holders = gpu.find("processes")
     assert holders is not None
     info = ElementTree.SubElement(holders, "process_info")
-    fields = {"gpu_instance_id": "N/A", "compute_instance_id": "N/A", "pid": process["pid"], "type": "C"}
+    instance = process.get("gi", "N/A")
+    fields = {"gpu_instance_id": instance, "compute_instance_id": "N/A", "pid": process["pid"], "type": "C"}
     fields |= {"process_name": process["name"], "used_memory": f"{process['used']} MiB"}
     for name, text in fields.items():
         ElementTree.SubElement(info, name).text = str(text)

@@ -62,7 +62,8 @@ def find(proof: Mapping[str, Any], host: Mapping[str, Any], wanted: Wanted) -> l
     for gpu in proof["gpus"]:
         if gpu["error"]:
             found.append(_gpu_error(gpu, _smi(host, gpu["uuid"])))
-    if not error:
+    # Of a host with a divided GPU (MIG) CUDA shows a program one instance, and no other GPU.
+    if not error and not any(gpu.get("mig") for gpu in host.get("gpus") or []):
         found += _count(proof["gpus"], host, wanted.gpus) + _order(proof["gpus"], host)
     if not any(each["code"] == "health-fabric-not-ready" for each in found):
         found += _fabric(host)
@@ -196,7 +197,7 @@ def _count(gpus: Sequence[Mapping[str, Any]], host: Mapping[str, Any], expected:
 
 
 def _order(gpus: Sequence[Mapping[str, Any]], host: Mapping[str, Any]) -> list[dict[str, str]]:
-    smi = {gpu["index"]: gpu for gpu in host.get("gpus") or [] if not gpu.get("mig")}
+    smi = {gpu["index"]: gpu for gpu in host.get("gpus") or []}
     for gpu in gpus:
         other = smi.get(gpu["index"])
         if other and other["uuid"] != gpu["uuid"]:

@@ -142,8 +142,10 @@ def _health(gpu: Facts) -> Iterator[Finding]:
         )
     if action and action.lower() != "none":
         yield error("gpu-needs-reset", f"{where}: the driver asks for '{action}'. Do that before it is used.")
-    if gpu.get("mig"):
+    if gpu.get("mig") and not any(instance.get("uuid") for instance in gpu.get("mig_devices") or []):
+        index = gpu.get("index")
         yield error(
             "gpu-mig",
-            f"{where}: MIG is on, and servers are planned on whole GPUs. Run: nvidia-smi -i {gpu.get('index')} -mig 0",
+            f"{where}: MIG is on, but there is no instance for a server. Make some (nvidia-smi mig -i {index} -lgip "
+            f"lists what it can have), or run: nvidia-smi -i {index} -mig 0",
         )

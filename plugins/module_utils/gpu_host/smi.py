@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
+from ansible.module_utils.gpu_host import mig
 from ansible.module_utils.gpu_host.pci import address
 from ansible.module_utils.gpu_host.pci_ids import CAPABILITY_OF_ARCHITECTURE, describe
 from ansible.module_utils.gpu_host.processes import owner, users
@@ -60,6 +61,8 @@ def parse_log(text):
 def read_gpus(source, log):
     """Return the GPUs of the XML, in the driver's order."""
     names = users(source)
+    divided = any(_boolean(gpu, "mig_mode/current_mig") for gpu in log.findall("gpu"))
+    instances = mig.parse_list(source.run("nvidia-smi", "-L").stdout) if divided else {}
     gpus = []
     for index, gpu in enumerate(log.findall("gpu")):
         # The id of chip and vendor in one number: 233010DE.
@@ -79,6 +82,7 @@ def read_gpus(source, log):
                 "memory_free_mib": number(_text(gpu, "fb_memory_usage/free")),
                 "persistence": _boolean(gpu, "persistence_mode"),
                 "mig": _boolean(gpu, "mig_mode/current_mig"),
+                "mig_devices": mig.read_instances(gpu, instances.get(index, {})),
                 "ecc": _boolean(gpu, "ecc_mode/current_ecc"),
                 "ecc_uncorrected": _uncorrected(gpu),
                 "remap_pending": _boolean(gpu, "remapped_rows/remapped_row_pending"),
@@ -121,6 +125,7 @@ def _process(source, process, names):
         "pid": pid,
         "name": _text(process, "process_name"),
         "used_mib": number(_text(process, "used_memory")),
+        "gpu_instance": number(_text(process, "gpu_instance_id")),
     }
     return dict(held, **owner(source, pid, names))
 

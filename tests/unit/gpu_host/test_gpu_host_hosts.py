@@ -88,7 +88,7 @@ def test_a_healthy_nvswitch_board_has_its_switches_fabric_and_links() -> None:
 
 
 def test_who_holds_memory_of_a_gpu_is_named_with_user_and_unit() -> None:
-    holder = {"pid": 4242, "name": "VLLM::EngineCore", "used_mib": 71190}
+    holder = {"pid": 4242, "name": "VLLM::EngineCore", "used_mib": 71190, "gpu_instance": None}
     assert facts("h100x8")["gpus"][0]["processes"] == [holder | {"user": "vllm-llm", "unit": "vllm-llm.service"}]
 
 

@@ -172,6 +172,10 @@ def test_a_gpu_given_to_a_virtual_machine_is_not_missed() -> None:
     assert find(proof(gpu(0)), host(smi(0), pci_gpus=on_bus), Wanted()) == []
 
 
+def test_gpus_are_not_counted_where_one_is_divided_and_cuda_shows_an_instance_alone() -> None:
+    assert find(proof({**gpu(0), "uuid": "GPU-of-an-instance"}), host(smi(0, mig=True), smi(1)), Wanted(2)) == []
+
+
 def test_fewer_gpus_than_declared_are_found_where_the_bus_shows_no_more_either() -> None:
     assert codes(find(proof(gpu(0)), host(smi(0)), Wanted(2))) == ["health-gpu-count"]
 
