@@ -30,7 +30,9 @@ class FakeHub:
         cut_after: bytes after which it closes the connection of a file, once per file.
         stall_after: bytes after which it stops sending, once per file.
         wrong: files whose content differs from the hash it gives.
+        files_at: URL that requests for files are redirected to, as large hubs do.
         log: (method, path, Range header) of each request.
+        tokens: the Authorization header of each request.
     """
 
     files: dict[str, bytes]
@@ -40,7 +42,9 @@ class FakeHub:
     stall_after: int | None = None
     stall_seconds: float = 3.0
     wrong: set[str] = field(default_factory=set)
+    files_at: str | None = None
     log: list[tuple[str, str, str | None]] = field(default_factory=list)
+    tokens: list[str | None] = field(default_factory=list)
     once: set[str] = field(default_factory=set)
     url: str = ""
 
@@ -97,6 +101,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
         self.hub.log.append((self.command, path, self.headers.get("Range")))
+        self.hub.tokens.append(self.headers.get("Authorization"))
         parts = path.strip("/").split("/")
         if parts[:2] == ["api", "models"]:
             model = "/".join(parts[2:4])
@@ -110,6 +115,12 @@ class Handler(BaseHTTPRequestHandler):
             name = "/".join(parts[4:])
             if not self.allowed("/".join(parts[:2])):
                 return
+            if self.hub.files_at is not None:
+                self.send_response(302)
+                self.send_header("Location", self.hub.files_at + path)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             if name not in self.hub.files:
                 self.refuse(404, "EntryNotFound", "Entry not found")
                 return
@@ -120,21 +131,23 @@ class Handler(BaseHTTPRequestHandler):
 
     def send(self, content: bytes, kind: str, name: str = "") -> None:
         """Send a body, or the part of it that a Range header asks for; misbehave as told, once per file."""
-        start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").split("-")[0])
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        first, _, last = (self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").partition("-")
+        start, whole, digest = int(first), len(content), hashlib.sha256(content).hexdigest()
+        content = content[: int(last) + 1] if last else content
+        self.send_response(206 if start or last else 200)
+        if start or last:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{whole}")
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content) - start))
-        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-        self.send_header("X-Linked-Size", str(len(content)))
+        self.send_header("ETag", f'"{digest}"')
+        self.send_header("X-Linked-Size", str(whole))
         self.send_header("X-Repo-Commit", COMMIT)
         self.end_headers()
         if self.command == "HEAD":
             return
-        first = name not in self.hub.once
+        untouched = name not in self.hub.once
         limit = self.hub.cut_after if self.hub.cut_after is not None else self.hub.stall_after
-        if name and first and limit is not None and limit < len(content) - start:
+        if name and untouched and limit is not None and limit < len(content) - start:
             self.hub.once.add(name)
             self.wfile.write(content[start : start + limit])
             self.wfile.flush()

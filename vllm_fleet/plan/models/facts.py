@@ -47,8 +47,12 @@ class ModelFacts:
 
     ``source`` is ``directory`` (on the host), ``controller`` (copied from there), ``hub``, or ``shipped`` (a known
     model whose published numbers come with the project). ``counted`` says that parameters and weights come from the
-    headers of the weights, not from config.json alone. ``remote_code`` says whether vLLM needs code of the model's
-    repository. ``chat_template`` is None where that is not known and empty where there is none.
+    headers of the weights, or agree with their published size or that of the files, not from config.json alone.
+    ``remote_code`` says whether vLLM needs code of the model's repository. Of the ``experts`` of a layer a token goes
+    to ``experts_per_token``; each is ``expert_size`` wide. ``quantization_block`` is the number of neighbouring values
+    that share a scale and cannot be torn apart by tensor parallelism. ``chat_template`` is None where that is not known
+    and empty where there is none. ``default_max_model_len`` is the length that vLLM takes where none is declared, None
+    where that is ``max_model_len``.
     """
 
     model: str
@@ -72,7 +76,16 @@ class ModelFacts:
     quantization: str | None = None
     kv_lora_rank: int | None = None
     experts: int | None = None
+    experts_per_token: int | None = None
+    expert_size: int | None = None
+    quantization_block: int | None = None
+    default_max_model_len: int | None = None
     tied_embeddings: bool = False
     remote_code: bool | None = None
     chat_template: str | None = None
     transformers_version: str | None = None
+
+    @property
+    def length(self) -> int | None:
+        """The length of a request in tokens that vLLM takes where none is declared."""
+        return self.default_max_model_len or self.max_model_len
