@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 _ERROR = re.compile(r"\b\w*(Error|Exception)\b|\berror:|\bValue error,|vllm-notify: (cannot|vllm)|Failed to", re.ASCII)
@@ -46,7 +47,7 @@ def outdated(units: Iterable[str], shown: str, files: Iterable[Mapping[str, Any]
 
     Args:
         units: the unit names to judge.
-        shown: ``systemctl show --timestamp=unix`` with Id and ExecMainStartTimestamp.
+        shown: ``systemctl show`` with Id and ExecMainStartTimestamp, in UTC.
         files: results of ``find``: mappings with ``path`` and ``mtime`` (seconds since the epoch). A unit file
             speaks for its unit, any other file (wrapper, credential) for all of them.
     """
@@ -61,11 +62,18 @@ def outdated(units: Iterable[str], shown: str, files: Iterable[Mapping[str, Any]
             shared = max(shared, mtime)
     found = []
     for unit in units:
-        started = state.get(unit, {}).get("ExecMainStartTimestamp", "").removeprefix("@")
+        started = _seconds(state.get(unit, {}).get("ExecMainStartTimestamp", ""))
         # Times of `systemctl show` are whole seconds: a start in the second of the change counts as after it.
-        if started and int(started) < int(max(changed.get(unit, 0.0), shared)):
+        if started is not None and started < int(max(changed.get(unit, 0.0), shared)):
             found.append(unit)
     return found
+
+
+def _seconds(timestamp: str) -> int | None:
+    """Return systemd's ``Thu 2026-11-26 15:53:31 UTC`` as seconds since the epoch, None where there is none."""
+    if not timestamp.endswith(" UTC"):
+        return None
+    return int(datetime.strptime(timestamp[4:], "%Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC).timestamp())
 
 
 def first_error(journal: str) -> str:

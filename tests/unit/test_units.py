@@ -8,7 +8,7 @@ from vllm_fleet.units import first_error, in_state, outdated, parse_show, quote_
 
 SHOWN = """Id=vllm-llm.service
 ActiveState=active
-ExecMainStartTimestamp=@1700000100
+ExecMainStartTimestamp=Tue 2023-11-14 22:15:00 UTC
 
 Id=vllm-rerank.service
 ActiveState=failed
