@@ -142,11 +142,9 @@ def _combinations(values: Mapping[str, Any]) -> list[str]:
     reasons = []
     kind, model = values.get("kind"), values.get("model", "")
     if kind in ("embedding", "rerank"):
-        reasons += [
-            f"{key} is for kind llm, this server is of kind {kind}"
-            for key in ("tool_call_parser", "chat_template")
-            if key in values
-        ]
+        # A reranker that is a language model has a prompt, too.
+        unfit = ("tool_call_parser",) if kind == "rerank" else ("tool_call_parser", "chat_template")
+        reasons += [f"{key} is for kind llm, this server is of kind {kind}" for key in unfit if key in values]
     if model.startswith("/") and "revision" in values:
         reasons.append(f"revision names a commit of the hub, but model is the directory {model}; remove one")
     if "copy_from" in values and "revision" in values:

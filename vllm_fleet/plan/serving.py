@@ -1,97 +1,98 @@
-"""Turn a declaration and a host into the serving plan of that host.
+"""Turn a declaration, a host and its models into the serving plan of that host.
 
-The plan is what roles and templates render: command lines, environments, paths. They compute nothing themselves.
+The plan is what roles and templates render: GPUs, shares, command lines, environments, paths. They compute nothing
+themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from vllm_fleet.plan.checks.device import check_device
+from vllm_fleet.plan.checks.host import check_main_memory, check_start_time
+from vllm_fleet.plan.checks.memory import budget, check_memory
+from vllm_fleet.plan.checks.model import check_model
+from vllm_fleet.plan.command import command_line, environment
 from vllm_fleet.plan.cores import rank_cores
-from vllm_fleet.plan.declaration import ModelServer, parse
+from vllm_fleet.plan.declaration import KINDS, ModelServer, parse
 from vllm_fleet.plan.flags import FlagCatalogue
-from vllm_fleet.plan.host import Host
+from vllm_fleet.plan.host import Device, Host
+from vllm_fleet.plan.memory.kv_cache import kv_tokens, requests_at_full_length
+from vllm_fleet.plan.models.facts import ModelFacts
+from vllm_fleet.plan.models.read import UnreadableModel, interpret
+from vllm_fleet.plan.models.shipped import shipped
 from vllm_fleet.plan.problems import Problem
+from vllm_fleet.plan.remedies import with_remedies
+from vllm_fleet.plan.result import Memory, Model, PlannedDevice, Server, ServingPlan
+from vllm_fleet.plan.sentences import GIB
 from vllm_fleet.plan.settings import BACKENDS, WATCHDOG_SECONDS_MIN, Settings
+from vllm_fleet.plan.solve import Case, Solution, solve
 
-# Above this share of one GPU the CUDA contexts of several servers no longer fit beside what vLLM reserves.
-SHARED_GPU_LIMIT = 0.95
-# vLLM's own default for one server alone on its GPUs.
-DEFAULT_UTILIZATION = 0.92
 WILDCARD_ADDRESSES = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not bound to
 
 
-@dataclass(frozen=True)
-class Model:
-    """A model directory on the host and where its files come from; ``id`` is None for a directory that is there."""
-
-    id: str | None
-    revision: str | None
-    copy_from: str | None
-    path: str
-
-
-@dataclass(frozen=True)
-class Server:
-    """One model server as it will run: everything the unit template and the verification need."""
-
-    name: str
-    unit: str
-    kind: str
-    model: str
-    served_model_name: str
-    model_path: str
-    host: str
-    port: int
-    base_url: str
-    probe_address: str
-    dtype: str
-    tensor_parallel_size: int
-    max_model_len: int | None
-    tool_calls: bool
-    trust_remote_code: bool
-    argv: tuple[str, ...]
-    env: dict[str, str]
-    device_locks: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class ServingPlan:
-    """What runs on one host, in start order."""
-
-    backend: str
-    models: tuple[Model, ...]
-    servers: tuple[Server, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the plan as plain lists and mappings, as Ansible and JSON want it."""
-        plain = asdict(self)
-        return {
-            **plain,
-            "models": list(plain["models"]),
-            "servers": [
-                {**server, "argv": list(server["argv"]), "device_locks": list(server["device_locks"])}
-                for server in plain["servers"]
-            ],
-        }
-
-
 def make_plan(
-    raw: object, host: Host, settings: Settings, flags: FlagCatalogue
+    raw: object,
+    host: Host,
+    settings: Settings,
+    flags: FlagCatalogue,
+    descriptions: Mapping[str, Mapping[str, Any]] | None = None,
+    unread: Mapping[str, str] | None = None,
+    now: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[ServingPlan | None, tuple[Problem, ...]]:
-    """Plan one host; return the plan, or None and every reason against it."""
-    declared, problems = parse(raw, flags)
-    problems += _settings_problems(settings) + _environment_problems(declared)
-    if settings.backend == "cuda":
-        problems += _gpu_problems(declared, host)
-    if problems:
-        return None, problems
-    models = {_model(server, settings): None for server in declared}
-    servers = tuple(_server(server, declared, host, settings, flags) for server in declared)
-    return ServingPlan(settings.backend, tuple(models), servers), ()
+    """Plan one host; return the plan, or None where an error is among the problems.
+
+    Args:
+        raw: the value of ``model_servers``.
+        host: the host, as its facts say.
+        settings: of the host.
+        flags: those of the pinned vLLM.
+        descriptions: what was read of each model, by its directory on the host.
+        unread: why a model could not be read, likewise.
+        now: what runs on the host now, by the server's name, as the module model_server_facts says.
+    """
+    declared, parsed = parse(raw, flags)
+    problems = [*parsed, *_settings_problems(settings), *_environment_problems(declared)]
+    if settings.backend not in BACKENDS:
+        return None, tuple(problems)
+    # One order whatever the order of the declaration; it is the order of starts as well, the largest first.
+    declared = tuple(sorted(declared, key=lambda server: (KINDS.index(server.kind), server.name)))
+    cases = []
+    for server in declared:
+        facts, doubts = _facts(server, settings, descriptions or {}, unread or {})
+        problems += doubts
+        cases.append(Case(server, facts, (now or {}).get(server.name) or {}))
+    problems += _mismatches(cases, host, settings, flags)
+    if _errors(problems):
+        return None, tuple(problems)
+    solution, found = _solved(cases, host, settings, help_along=True)
+    if _errors(found):
+
+        def errors_of(changed: Sequence[Case], on: Host) -> list[Problem]:
+            wrong = _errors(_mismatches(changed, on, settings, flags))
+            return wrong or _errors(_solved(changed, on, settings)[1])
+
+        found = [with_remedies(p, cases, host, errors_of) if p.severity == "error" else p for p in found]
+    problems += found
+    if solution is None or _errors(found):
+        return None, tuple(problems)
+    return _plan(cases, solution, host, settings, flags), tuple(problems)
+
+
+def model_of(server: ModelServer, settings: Settings) -> Model:
+    """Return where the model of a server is on the host, and where it comes from."""
+    if server.local:
+        return Model(None, None, None, server.model)
+    # A directory per commit: another revision never overwrites the files that are being served.
+    parts = [server.model.strip("/").replace("/", "--"), server.revision]
+    path = PurePosixPath(settings.models_root, *[part.replace("/", "--") for part in parts if part])
+    return Model(server.model, server.revision, server.copy_from, str(path))
+
+
+def _errors(problems: Iterable[Problem]) -> list[Problem]:
+    return [problem for problem in problems if problem.severity == "error"]
 
 
 def _settings_problems(settings: Settings) -> tuple[Problem, ...]:
@@ -113,127 +114,128 @@ def _environment_problems(declared: Sequence[ModelServer]) -> tuple[Problem, ...
     return tuple(Problem(f"server {server.name}", reason) for server in declared if "VLLM_PORT" in server.env)
 
 
-def _gpu_problems(declared: Sequence[ModelServer], host: Host) -> tuple[Problem, ...]:
-    """Servers on GPUs that are not there, and GPUs that are promised more than once."""
-    problems = []
-    shares: dict[int, list[tuple[str, float]]] = {}
-    for server in declared:
-        for gpu in gpus_of(server):
-            shares.setdefault(gpu, []).append((server.name, server.gpu_memory_utilization or DEFAULT_UTILIZATION))
-        if host.gpu_count is not None and max(gpus_of(server)) >= host.gpu_count:
-            wanted = ", ".join(map(str, gpus_of(server)))
-            problems.append(Problem(f"server {server.name}", f"wants GPUs {wanted}, {host.name} has {host.gpu_count}"))
-    for gpu, users in sorted(shares.items()):
-        total = sum(share for _, share in users)
-        if len(users) > 1 and total > SHARED_GPU_LIMIT + 1e-9:
-            each = ", ".join(f"{name} {share:g}" for name, share in users)
-            problems.append(
-                Problem(
-                    f"GPU {gpu}",
-                    f"gpu_memory_utilization adds up to {total:g} ({each}); "
-                    f"declare shares whose sum is at most {SHARED_GPU_LIMIT}, or other gpus",
-                )
+def _facts(
+    server: ModelServer,
+    settings: Settings,
+    descriptions: Mapping[str, Mapping[str, Any]],
+    unread: Mapping[str, str],
+) -> tuple[ModelFacts | None, list[Problem]]:
+    path = model_of(server, settings).path
+    description = descriptions.get(path) or shipped(server.model)
+    reason = unread.get(path, "its files are not on the host")
+    if description is not None:
+        try:
+            return interpret(description, server.model), []
+        except UnreadableModel as error:
+            reason = str(error)
+    message = (
+        f"nothing is known of model {server.model}, so neither its memory nor its flags can be checked: {reason}. "
+        "Fetch it first (playbooks/models.yml), or declare gpu_memory_utilization"
+    )
+    return None, [Problem(f"server {server.name}", message, "model-unknown", "warning")]
+
+
+def _mismatches(cases: Sequence[Case], host: Host, settings: Settings, flags: FlagCatalogue) -> list[Problem]:
+    """Servers that do not suit their models or the devices there are."""
+    devices = host.devices(settings.backend)
+    problems: list[Problem] = []
+    for case in cases:
+        if case.facts is not None:
+            problems += check_model(case.server, case.facts, flags)
+        problems += check_device(case.server, case.facts, devices, settings, flags)
+        problems += check_main_memory(case.server, case.facts, host)
+        problems += check_start_time(case.server, case.facts, settings)
+    return problems
+
+
+def _solved(
+    cases: Sequence[Case], host: Host, settings: Settings, help_along: bool = False
+) -> tuple[Solution | None, list[Problem]]:
+    solution, problems = solve(cases, host, settings, help_along)
+    if solution is not None:
+        problems += check_memory(cases, solution, host, settings)
+    return solution, problems
+
+
+def _plan(
+    cases: Sequence[Case], solution: Solution, host: Host, settings: Settings, flags: FlagCatalogue
+) -> ServingPlan:
+    devices = {device.index: device for device in host.devices(settings.backend)}
+    cores = rank_cores({case.server.name: case.server.tensor_parallel_size for case in cases}, host.cpus)
+    servers = []
+    for case in cases:
+        server, share = case.server, solution.placement.shares.get(case.server.name)
+        gpus = solution.placement.devices[server.name]
+        unknown = [Device(index, "", 0, visible_as=str(index), lock=f"gpu-{index}") for index in gpus]
+        chosen = [devices.get(index, fallback) for index, fallback in zip(gpus, unknown, strict=True)]
+        path = model_of(server, settings).path
+        probed = "127.0.0.1" if settings.bind_address in WILDCARD_ADDRESSES else settings.bind_address
+        reachable = host.address if settings.bind_address in WILDCARD_ADDRESSES else settings.bind_address
+        servers.append(
+            Server(
+                name=server.name,
+                unit=f"vllm-{server.name}.service",
+                kind=server.kind,
+                model=server.model,
+                served_model_name=server.public_name,
+                model_path=path,
+                host=host.name,
+                port=server.port,
+                base_url=f"http://{_bracketed(reachable)}:{server.port}",
+                probe_address=probed,
+                dtype=server.dtype,
+                tensor_parallel_size=server.tensor_parallel_size,
+                max_model_len=server.max_model_len,
+                tool_calls=server.tool_call_parser is not None,
+                trust_remote_code=server.trust_remote_code,
+                argv=tuple(command_line(server, path, share, settings, flags)),
+                env=environment(server, settings, [device.visible_as for device in chosen], cores[server.name]),
+                device_locks=tuple(sorted({device.lock for device in chosen})) or ("cpu",),
+                gpus=gpus,
+                share=share,
+                memory=_memory(case, solution, host, settings),
             )
-    return tuple(problems)
-
-
-def gpus_of(server: ModelServer) -> tuple[int, ...]:
-    """Return the GPUs of a server: the declared ones, or as many as it needs from the first on."""
-    return server.gpus or tuple(range(server.tensor_parallel_size))
-
-
-def _model(server: ModelServer, settings: Settings) -> Model:
-    if server.local:
-        return Model(None, None, None, server.model)
-    # A directory per commit: another revision never overwrites the files that are being served.
-    parts = [server.model.strip("/").replace("/", "--"), server.revision]
-    path = PurePosixPath(settings.models_root, *[part.replace("/", "--") for part in parts if part])
-    return Model(server.model, server.revision, server.copy_from, str(path))
-
-
-def _server(
-    server: ModelServer, declared: Sequence[ModelServer], host: Host, settings: Settings, flags: FlagCatalogue
-) -> Server:
-    reachable = host.address if settings.bind_address in WILDCARD_ADDRESSES else settings.bind_address
-    probed = "127.0.0.1" if settings.bind_address in WILDCARD_ADDRESSES else settings.bind_address
-    locks = ("cpu",) if settings.backend == "cpu" else tuple(f"gpu-{gpu}" for gpu in sorted(gpus_of(server)))
-    model = _model(server, settings)
-    return Server(
-        name=server.name,
-        unit=f"vllm-{server.name}.service",
-        kind=server.kind,
-        model=server.model,
-        served_model_name=server.public_name,
-        model_path=model.path,
+        )
+    return ServingPlan(
+        backend=settings.backend,
         host=host.name,
-        port=server.port,
-        base_url=f"http://{_bracketed(reachable)}:{server.port}",
-        probe_address=probed,
-        dtype=server.dtype,
-        tensor_parallel_size=server.tensor_parallel_size,
-        max_model_len=server.max_model_len,
-        tool_calls=server.tool_call_parser is not None,
-        trust_remote_code=server.trust_remote_code,
-        argv=tuple(_argv(server, model.path, settings, flags)),
-        env=_environment(server, declared, host, settings),
-        device_locks=locks,
+        assumed=settings.backend == "cuda" and (host.assumed or host.gpus is None),
+        devices=tuple(_shown(device, settings) for device in devices.values()),
+        models=tuple({model_of(case.server, settings): None for case in cases}),
+        servers=tuple(servers),
+    )
+
+
+def _memory(case: Case, solution: Solution, host: Host, settings: Settings) -> Memory | None:
+    demand = solution.demands.get(case.server.name)
+    if demand is None:
+        return None
+    if settings.backend == "cpu":
+        cache = settings.cpu_kvcache_gib * GIB if demand.kv_least else 0
+    else:
+        cache = demand.cache_bytes(budget(case.server.name, solution, host, settings) or 0)
+    return Memory(
+        weights=(demand.weights.bytes, demand.weights.error),
+        activations=(demand.activations.bytes, demand.activations.error),
+        graphs=(demand.graphs.bytes, demand.graphs.error),
+        context=(demand.context.bytes, demand.context.error),
+        kv_cache_bytes=cache,
+        kv_tokens=kv_tokens(demand, cache),
+        requests_at_full_length=round(requests_at_full_length(demand, cache), 2),
+        source=demand.source,
+    )
+
+
+def _shown(device: Device, settings: Settings) -> PlannedDevice:
+    limit = settings.gpu_memory_limit if settings.backend == "cuda" else 1.0
+    return PlannedDevice(
+        device.index,
+        device.name,
+        device.memory_bytes,
+        int(device.memory_bytes * limit) - device.held_bytes,
+        device.held_bytes,
     )
 
 
 def _bracketed(address: str) -> str:
     return f"[{address}]" if ":" in address else address
-
-
-def _argv(server: ModelServer, path: str, settings: Settings, flags: FlagCatalogue) -> list[str]:
-    """Return the words behind ``vllm``, the guide's flags in the guide's order first."""
-    words = ["serve", path, "--dtype", server.dtype, "--tensor-parallel-size", str(server.tensor_parallel_size)]
-    if server.tool_call_parser:
-        words += ["--enable-auto-tool-choice", "--tool-call-parser", server.tool_call_parser]
-    if server.trust_remote_code:
-        words.append("--trust-remote-code")
-    if server.kind != "llm":
-        words += ["--runner", "pooling"]
-    words += ["--served-model-name", server.public_name]
-    words += ["--host", settings.bind_address or "0.0.0.0", "--port", str(server.port)]  # noqa: S104 - declared so
-    optional = {
-        "max-model-len": server.max_model_len,
-        "quantization": server.quantization,
-        "chat-template": server.chat_template,
-        "gpu-memory-utilization": server.gpu_memory_utilization if settings.backend == "cuda" else None,
-    }
-    for name, value in optional.items():
-        if value is not None:
-            words += flags.render(name, value)
-    words += ["--shutdown-timeout", str(settings.drain_seconds)]
-    for name, value in sorted(server.extra_args.items()):
-        words += flags.render(name.removeprefix("--").replace("_", "-"), value)
-    return words
-
-
-def _environment(
-    server: ModelServer, declared: Sequence[ModelServer], host: Host, settings: Settings
-) -> dict[str, str]:
-    environment = {
-        # Serving reads the model directory only; a start never waits for, or tells anything to, the network.
-        "HF_HUB_OFFLINE": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-        # Longer than a proxy's idle reuse, or sporadic 502s follow.
-        "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": str(settings.keep_alive_seconds),
-        # Independent of systemd's start timeout and 600 s by default: too short for a cold start of a large model.
-        "VLLM_ENGINE_READY_TIMEOUT_S": str(settings.start_timeout),
-    }
-    if settings.backend == "cuda":
-        environment |= {
-            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-            "CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus_of(server))),
-            # Keep the result of memory profiling in the cache; vLLM profiles anew where anything it depends on changed.
-            "VLLM_ENABLE_STARTUP_PLAN": "1",
-        }
-    else:
-        lists = rank_cores({s.name: s.tensor_parallel_size for s in declared}, host.cpus)[server.name]
-        environment |= {
-            "VLLM_CPU_OMP_THREADS_BIND": "|".join(lists),
-            "VLLM_CPU_KVCACHE_SPACE": str(settings.cpu_kvcache_gib),
-        }
-    return environment | dict(server.env)

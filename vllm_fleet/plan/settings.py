@@ -11,7 +11,11 @@ WATCHDOG_SECONDS_MIN = 15
 
 @dataclass(frozen=True)
 class Settings:
-    """How the servers of one host are run. Durations are in seconds, sizes in GiB."""
+    """How the servers of one host are run. Durations are in seconds, sizes in GiB.
+
+    ``gpu_memory_limit`` is the part of a GPU that servers may take together, ``gpu_memory_alone`` what a server gets
+    that has its GPUs to itself. ``replan`` says to forget on which GPUs and with which shares servers run now.
+    """
 
     backend: str = "cuda"
     models_root: str = "/var/lib/vllm-fleet/models"
@@ -21,4 +25,6 @@ class Settings:
     watchdog_seconds: int = 60
     keep_alive_seconds: int = 75
     cpu_kvcache_gib: int = 4
-    api_key: bool = False
+    gpu_memory_limit: float = 0.95
+    gpu_memory_alone: float = 0.92
+    replan: bool = False

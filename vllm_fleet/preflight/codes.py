@@ -26,6 +26,14 @@ _ALL = (
     Code("settings", E, "A role refuses the value of one of its variables.", "Correct the inventory.", "playbook"),
     Code("fact-unread", W, "A part of the host could not be read (a hanging mount, for one).", "Look at it there."),
     Code("declaration", E, "A mistake in `model_servers`, or a misspelt variable.", "Correct it.", "serving_plan"),
+    Code("plan-placement", EW, "Servers find no place on the host's GPUs, or one that is slow.", "As the message says.",
+         "serving_plan"),
+    Code("plan-memory", EW, "A server's memory does not suffice for what is declared; a warning where it may.",
+         "As the message says.", "serving_plan"),
+    Code("plan-model", EW, "A server does not suit its model.", "As the message says.", "serving_plan"),
+    Code("plan-gpu", EW, "A server does not suit the GPUs it is to run on.", "As the message says.", "serving_plan"),
+    Code("model-unknown", W, "Nothing is known of a model, so its memory cannot be planned.",
+         "Fetch the model, or `gpu_memory_utilization`.", "serving_plan"),
     Code("not-root", E, "The login on the host is not root's.", "`ansible_become: true`.", "vllm_runtime"),
     Code("platform-unsupported", E, "A distribution this project knows nothing of.", "Another one.", "vllm_runtime"),
     Code("platform-version", EW, "A release of the system for which NVIDIA has no packages, or which is untried; an "
@@ -71,7 +79,7 @@ _ALL = (
     Code("gpu-remap-failed", E, "A row of GPU memory could not be remapped.", "Replace the card."),
     Code("gpu-ecc", W, "Uncorrected ECC errors were counted.", "Reset the GPU; replace it if they come back."),
     Code("gpu-needs-reset", E, "The driver asks for a reset or more before the GPU is used.", "As it asks."),
-    Code("gpu-mig", E, "MIG is on; servers are planned on whole GPUs.", "`nvidia-smi -mig 0`."),
+    Code("gpu-mig", E, "MIG is on, but the GPU has no instance for a server.", "Make some, or `nvidia-smi -mig 0`."),
     Code("gpu-persistence-off", W, "The driver unloads between uses, and starts are slow.", "nvidia-persistenced."),
     # Driver and kernel
     Code("driver-missing", E, "No NVIDIA driver, and the run is not to install one.", "`nvidia_driver_manage: true`."),

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from itertools import combinations
 
 from vllm_fleet.preflight.findings import Finding, error, repaired, warning
-from vllm_fleet.preflight.memory import gpus_of
 from vllm_fleet.preflight.wanted import Facts, Wanted, driver_present, items, look, names, version
 
 NVLINK_5 = (10, 0)  # compute capability from which on the switches sit behind the InfiniBand stack
@@ -87,7 +86,7 @@ def _iommu(facts: Facts) -> Iterator[Finding]:
 def _links(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
     links = {frozenset((link["a"], link["b"])): link["type"] for link in items(facts, "links")}
     for server in wanted.servers:
-        far = [f"{a} and {b}" for a, b in combinations(gpus_of(server), 2) if links.get(frozenset((a, b))) == "SYS"]
+        far = [f"{a} and {b}" for a, b in combinations(server["gpus"], 2) if links.get(frozenset((a, b))) == "SYS"]
         if far:
             yield warning(
                 "slow-gpu-link",

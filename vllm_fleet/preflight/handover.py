@@ -28,12 +28,15 @@ def merge(of_roles: Iterable[Mapping[str, str]], of_facts: Iterable[Mapping[str,
     return found + [dict(one) for one in of_facts if one["code"] not in said]
 
 
-def declaration_findings(problems: Iterable[str]) -> Found:
-    """Return a finding for each mistake of a declaration."""
-    return [
-        error("declaration", f"{text}{'' if text.endswith(('.', '?', '!')) else '.'} Correct the inventory.").as_dict()
-        for text in problems
-    ]
+def declaration_findings(problems: Iterable[Mapping[str, Any]]) -> Found:
+    """Return a finding for each problem of a serving plan, given as a mapping."""
+    found = []
+    for problem in problems:
+        text = f"{problem['where']}: {problem['message']}"
+        text = text if text.endswith((".", "?", "!")) else f"{text}."
+        text = f"{text} Correct the inventory." if problem["code"] == "declaration" else text
+        found.append(Finding.from_mapping({**problem, "message": text}).as_dict())
+    return found
 
 
 def port_findings(servers: Iterable[Mapping[str, Any]], listeners: Iterable[Mapping[str, Any]]) -> Found:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vllm_fleet.plan.serving import DEFAULT_UTILIZATION
+from vllm_fleet.plan.settings import Settings
 from vllm_fleet.preflight.findings import Finding, error, warning
 from vllm_fleet.preflight.wanted import Facts, Wanted, items, look, names
 
@@ -19,17 +19,9 @@ OWN_UNIT = re.compile(r"vllm-.*\.service")
 ENGINE = re.compile(r"VLLM::|(^|/)vllm( |$)")
 
 
-def gpus_of(server: Mapping[str, Any]) -> tuple[int, ...]:
-    """Return the GPUs of a planned server, as indices in PCI bus order."""
-    visible = str(server.get("env", {}).get("CUDA_VISIBLE_DEVICES", ""))
-    return tuple(int(word) for word in visible.split(",") if word.strip().isdecimal())
-
-
 def share_of(server: Mapping[str, Any]) -> float:
-    """Return the fraction of a GPU's memory a planned server takes."""
-    words = list(server.get("argv", ()))
-    flag = "--gpu-memory-utilization"
-    return float(words[words.index(flag) + 1]) if flag in words else DEFAULT_UTILIZATION
+    """Return the fraction of a GPU's memory a planned server takes; vLLM's own default where none is planned."""
+    return float(server.get("share") or Settings.gpu_memory_alone)
 
 
 def gpu_findings(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
@@ -63,7 +55,7 @@ def _who(process: Mapping[str, Any]) -> str:
 
 def _room(gpu: Mapping[str, Any], wanted: Wanted) -> Iterator[Finding]:
     total, free = gpu.get("memory_total_mib"), gpu.get("memory_free_mib")
-    here = [server for server in wanted.servers if gpu.get("index") in gpus_of(server)]
+    here = [server for server in wanted.servers if gpu.get("index") in server["gpus"]]
     if total is None or free is None or not here:
         return
     # What our own units hold now is theirs to use again.
@@ -82,7 +74,7 @@ def _room(gpu: Mapping[str, Any], wanted: Wanted) -> Iterator[Finding]:
 
 def host_findings(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
     """Yield what main memory is short of."""
-    ranks = sum(len(gpus_of(server)) for server in wanted.servers)
+    ranks = sum(len(server["gpus"]) for server in wanted.servers)
     total, shared = look(facts, "memory_total_bytes"), look(facts, "shm_bytes")
     if total is not None and total < ranks * RANK_BYTES:
         yield warning(
@@ -90,7 +82,7 @@ def host_findings(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
             f"{total / GIB:.0f} GiB of main memory for {ranks} GPU processes, which take about "
             f"{RANK_BYTES / GIB:.0f} GiB each. Add memory, or declare fewer servers.",
         )
-    if shared is not None and shared < SHM_BYTES and any(len(gpus_of(server)) > 1 for server in wanted.servers):
+    if shared is not None and shared < SHM_BYTES and any(len(server["gpus"]) > 1 for server in wanted.servers):
         yield warning(
             "shm-too-small",
             f"Shared memory (/dev/shm) has {shared / (1 << 20):.0f} MiB, which is short for tensor parallelism. Run: "

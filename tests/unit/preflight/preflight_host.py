@@ -39,6 +39,7 @@ def _gpu(index: int) -> dict[str, Any]:
         "memory_free_mib": 81000,
         "persistence": True,
         "mig": False,
+        "mig_devices": [],
         "ecc": True,
         "ecc_uncorrected": 0,
         "remap_pending": False,
@@ -103,11 +104,7 @@ WITHOUT_DRIVER: dict[str, Any] = {
     "gpus": None,
 }
 
-SERVER = {
-    "name": "llm",
-    "argv": ["serve", "/m", "--gpu-memory-utilization", "0.7"],
-    "env": {"CUDA_VISIBLE_DEVICES": "0,1"},
-}
+SERVER = {"name": "llm", "gpus": [0, 1], "share": 0.7}
 
 
 def healthy_host(overrides: dict[str, Any] | None = None) -> dict[str, Any]:

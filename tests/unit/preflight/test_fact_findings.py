@@ -77,7 +77,8 @@ CASES = [
     Case("gpu-remap-failed", E, {"gpus.3.remap_failure": True}, ("GPU 3", "Replace")),
     Case("gpu-ecc", W, {"gpus.3.ecc_uncorrected": 2}, ("GPU 3", "2 uncorrected")),
     Case("gpu-needs-reset", E, {"gpus.3.recovery_action": "Reset"}, ("GPU 3", "'Reset'")),
-    Case("gpu-mig", E, {"gpus.3.mig": True}, ("nvidia-smi -i 3 -mig 0",)),
+    Case("gpu-mig", E, {"gpus.3.mig": True}, ("nvidia-smi mig -i 3 -lgip", "nvidia-smi -i 3 -mig 0")),
+    Case("gpu-mig", E, {"gpus.3.mig": True, "gpus.3.mig_devices": [{"index": 0, "uuid": None}]}, ("no instance",)),
     Case("gpu-persistence-off", W, {"gpus.3.persistence": False}, ("nvidia-persistenced",)),
     Case("driver-missing", E, {**WITHOUT_DRIVER, "nvswitches": []}, ("580", "nvidia_driver_manage"), BY_HAND),
     Case("driver-too-old", E, {**OLD_DRIVER, "nvswitches": []}, ("99.1", "580"), BY_HAND),
@@ -244,6 +245,11 @@ def test_releases_are_known_by_what_nvidia_has_packages_for(identity: Any, relea
 def test_a_container_cannot_set_its_clock_and_is_not_told_to() -> None:
     changes = {"virtualization": "systemd-nspawn", "time_synchronized": False}
     assert findings(healthy_host(changes), SERVERS) == ()
+
+
+def test_a_divided_gpu_is_fine() -> None:
+    instance = {"index": 0, "uuid": "MIG-0", "profile": "3g.40gb", "gpu_instance": 2, "compute_instance": 0}
+    assert findings(healthy_host({"gpus.3.mig": True, "gpus.3.mig_devices": [instance]}), SERVERS) == ()
 
 
 def test_errors_come_first() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
 from tests.load import ROOT, load
 from tests.unit.preflight.preflight_host import SERVER, healthy_host
+from vllm_fleet.plan.problems import Problem
 from vllm_fleet.preflight import handover
 from vllm_fleet.preflight.report import as_text, from_json
 
@@ -26,11 +28,17 @@ def test_what_a_role_found_too_is_said_once_in_the_roles_words() -> None:
 
 
 def test_a_declarations_sentences_stay_whole() -> None:
-    mistakes = ["server llm: model is missing", "variable x: nothing reads it; did you mean y?"]
-    found = handover.declaration_findings(mistakes)
-    assert [one["code"] for one in found] == ["declaration", "declaration"]
-    assert found[0]["message"] == "server llm: model is missing. Correct the inventory."
-    assert found[1]["message"] == "variable x: nothing reads it; did you mean y? Correct the inventory."
+    mistakes = [
+        Problem("server llm", "model is missing"),
+        Problem("variable x", "nothing reads it; did you mean y?"),
+        Problem("server llm", "slow on GPUs 0 and 4; better: gpus: [0, 1]", "plan-placement", "warning"),
+    ]
+    found = handover.declaration_findings([asdict(one) for one in mistakes])
+    assert [(one["code"], one["severity"], one["message"]) for one in found] == [
+        ("declaration", "error", "server llm: model is missing. Correct the inventory."),
+        ("declaration", "error", "variable x: nothing reads it; did you mean y? Correct the inventory."),
+        ("plan-placement", "warning", "server llm: slow on GPUs 0 and 4; better: gpus: [0, 1]."),
+    ]
 
 
 def test_a_foreign_listener_is_named_once_per_server_with_pid_and_unit() -> None:

@@ -21,6 +21,7 @@ FOUND = {
     "h200-vm": [],
     "h200x2": [],
     "l40s": [],
+    "mig-a100x2": ["gpu-held"],
     "no-gpu": ["no-gpu"],
     "nouveau-loaded": ["gpu-driver-foreign", "driver-missing"],
     "rtx4090x2": ["gpu-persistence-off", "iommu-translation"],
