@@ -41,6 +41,19 @@ def preflight(inventory: str | None = None, options: Sequence[str] = ()) -> dict
     return _ask("preflight.yml", "preflight_output", inventory, options, "look at the hosts", failure_is_final=False)
 
 
+def plan(inventory: str | None = None, options: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what playbooks/plan.yml found, in the form of ``vllm_fleet.plan.report.hosts.as_json``.
+
+    Args:
+        inventory: as for `endpoints`.
+        options: further options of ansible-playbook.
+
+    Raises:
+        FleetError: nothing could be planned; a refusal is no failure.
+    """
+    return _ask("plan.yml", "plan_output", inventory, options, "plan the hosts", failure_is_final=False)
+
+
 def _ask(
     playbook: str, variable: str, inventory: str | None, options: Sequence[str], purpose: str, failure_is_final: bool
 ) -> dict[str, Any]:
