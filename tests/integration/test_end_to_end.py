@@ -6,6 +6,7 @@ import json
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -107,6 +108,19 @@ def test_a_second_run_changes_nothing(deployed: Done, lab_host: LabHost) -> None
     assert [main_pid(lab_host, unit) for unit in UNITS] == pids
 
 
+def test_the_plan_tells_what_a_run_would_do_to_the_servers_and_why(deployed: Done) -> None:
+    def differences(*options: str) -> dict[str, dict[str, Any]]:
+        done = run("scripts/plan", "--json", "-e", "serving_plan_ask_hub=false", *options)
+        assert done.status == 0, done.output
+        (host,) = json.loads(done.output)["hosts"]
+        return {one["server"]: one for one in host["differences"]}
+
+    assert {one["effect"] for one in differences().values()} == {"keeps running"}
+    other = differences("-e", '{"model_server_drain_seconds": 45}')
+    assert {one["effect"] for one in other.values()} == {"restarts"}
+    assert other["llm"]["changes"] == [{"what": "--shutdown-timeout", "now": "30", "planned": "45"}]
+
+
 def test_check_mode_on_a_deployed_host_announces_nothing(deployed: Done) -> None:
     done = run("ansible-playbook", "site.yml", "--check", "--diff")
     assert done.status == 0, done.output[-4000:]
@@ -118,6 +132,15 @@ def test_quickstart_on_a_deployed_host_is_quick(deployed: Done) -> None:
     done = run("make", "quickstart")
     assert done.status == 0, done.output[-4000:]
     assert time.monotonic() - began < 60
+
+
+def test_what_vllm_reports_of_its_memory_is_kept_for_the_next_plan(deployed: Done, lab_host: LabHost) -> None:
+    record = json.loads(lab_host.read("cat", "/var/lib/vllm-fleet/measured/llm.json"))
+    # 1 GiB for each of two ranks, in blocks of 128 tokens; tests/unit/plan/memory expects the same of the plan.
+    assert (record["num_gpu_blocks"], record["kv_cache_tokens"]) == (16_384, 2_097_152)
+    assert record["host_bytes"] > 2 << 30
+    encoder = json.loads(lab_host.read("cat", "/var/lib/vllm-fleet/measured/rerank.json"))
+    assert encoder["kv_cache_tokens"] is None
 
 
 def test_the_verification_passes_by_itself(deployed: Done) -> None:
@@ -186,17 +209,17 @@ def test_a_declaration_full_of_mistakes_is_refused_with_every_one_named(
 
 
 def test_a_server_that_cannot_start_is_reported_with_vllm_s_own_reason(deployed: Done, tmp_path: Path) -> None:
-    """The declared length is longer than the model's: vLLM says so, and so must the run."""
+    """Batches are declared smaller than the requests at a time: vLLM says so, and so must the run."""
     declared = run("ansible-inventory", "--host", "lab-1").output
     servers = json.loads(declared)["model_servers"]
     broken = [dict(server, copy_from=f"{ROOT}/vllm_fleet/lab/models/trained/{server['name']}") for server in servers]
-    broken[0]["max_model_len"] = 1_000_000
+    broken[0]["extra_args"] = {"max-num-batched-tokens": 8}
     file = tmp_path / "broken.json"
     file.write_text(json.dumps({"model_servers": broken, "model_server_start_tries": 1}))
     done = run("ansible-playbook", "playbooks/serve.yml", "-e", f"@{file}")
     assert done.status != 0
     assert "vllm-llm.service did not start. What it said first:" in done.output
-    assert "1000000" in done.output.split("What it said first:")[1]
+    assert "max_num_batched_tokens (8)" in done.output.split("What it said first:")[1]
 
 
 def test_one_server_less_and_a_key_more(deployed: Done, lab_host: LabHost, tmp_path: Path) -> None:
