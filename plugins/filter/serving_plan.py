@@ -64,7 +64,7 @@ def serving_plan(
         settings: the fields of `Settings`.
         known: ``descriptions`` and ``unread`` as model_facts returns them, ``copied``, what the filter
             model_description says of directories of the controller, by the models' paths on the host, and ``now``,
-            the fact ``model_servers``.
+            the fact ``running_servers``.
         what_if: GPUs to plan for instead of the host's, such as 4xL40S.
     """
     descriptions, unread = dict(known.get("descriptions", {})), dict(known.get("unread", {}))

@@ -40,10 +40,10 @@ EXAMPLES = r"""
 RETURN = r"""
 ansible_facts:
   description: >-
-    One fact, C(model_servers): a mapping of a server's name to C(unit), C(active) (as systemd says), C(since) (seconds
-    since the epoch, null where it is not active), C(argv) (the words behind vllm), C(env), C(visible) (what CUDA sees,
-    in rank order), C(gpus) (those of them that are indices), C(share) (its gpu_memory_utilization, null where the
-    command line names none), C(release) of vLLM, and C(record) of its last recorded start, or null.
+    One fact, C(running_servers): a mapping of a server's name to C(unit), C(active) (as systemd says), C(since)
+    (seconds since the epoch, null where it is not active), C(argv) (the words behind vllm), C(env), C(visible) (what
+    CUDA sees, in rank order), C(gpus) (those of them that are indices), C(share) (its gpu_memory_utilization, null
+    where the command line names none), C(release) of vLLM, and C(record) of its last recorded start, or null.
   returned: always
   type: dict
 """
@@ -71,7 +71,7 @@ def main():
         name: dict({key: server[key] for key in SHOWN}, record=read_record(source, name, module.params["records"]))
         for name, server in read_units(source).items()
     }
-    module.exit_json(changed=False, ansible_facts={"model_servers": servers})
+    module.exit_json(changed=False, ansible_facts={"running_servers": servers})
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,15 @@ def test_variables_carry_the_name_of_their_role(role: Path) -> None:
     wrong = [name for name in public if not name.startswith(f"{role.name}_")]
     wrong += [name for name in internal if not name.startswith((f"{role.name}_", f"__{role.name}_"))]
     assert wrong == []
+
+
+def test_no_fact_of_a_module_hides_a_variable_of_the_inventory() -> None:
+    """Unless told otherwise Ansible makes variables of facts, and they win."""
+    modules = (ROLES[0].parents[1] / "plugins" / "modules").glob("*.py")
+    facts = {name for path in modules for name in re.findall(r'ansible_facts=\{"(\w+)"', path.read_text())}
+    declared = {name for role in ROLES for name in role_docs.load(role / "defaults" / "main.yml")} | {"model_servers"}
+    assert {"gpu_host", "running_servers"} <= facts
+    assert facts & declared == set()
 
 
 def test_every_entry_point_has_its_tasks(role: Path) -> None:
