@@ -14,6 +14,7 @@ from vllm_fleet.plan.checks.device import check_device
 from vllm_fleet.plan.checks.host import check_main_memory, check_start_time
 from vllm_fleet.plan.checks.memory import budget, check_memory
 from vllm_fleet.plan.checks.model import check_model
+from vllm_fleet.plan.checks.parallelism import check_parallelism
 from vllm_fleet.plan.command import command_line, environment
 from vllm_fleet.plan.cores import rank_cores
 from vllm_fleet.plan.declaration import KINDS, ModelServer, parse
@@ -142,6 +143,7 @@ def _mismatches(cases: Sequence[Case], host: Host, settings: Settings, flags: Fl
     for case in cases:
         if case.facts is not None:
             problems += check_model(case.server, case.facts, flags)
+        problems += check_parallelism(case.server)
         problems += check_device(case.server, case.facts, devices, settings, flags)
         problems += check_main_memory(case.server, case.facts, host)
         problems += check_start_time(case.server, case.facts, settings)

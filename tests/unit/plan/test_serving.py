@@ -197,3 +197,14 @@ def test_a_model_that_a_slow_disk_cannot_bring_up_in_time_is_warned_of() -> None
     assert "takes about 17 minutes" in warned.message
     assert "Raise it to 1200" in warned.message
     assert make_plan(declared, host, Settings(start_timeout=1200), FLAGS)[1] == ()
+
+
+@pytest.mark.parametrize("flag", ["pipeline-parallel-size", "--data_parallel_size", "nnodes"])
+def test_more_gpus_than_are_planned_for_are_refused(flag: str) -> None:
+    declared = [GUIDE["model_servers"][0] | {"extra_args": {flag: 2, "max-num-seqs": 64}}]
+    (found,) = [problem for problem in make_plan(declared, HOST, Settings(), FLAGS)[1] if problem.severity == "error"]
+    assert "2 takes more GPUs than tensor_parallel_size" in found.message
+    ((change,),) = found.remedies
+    assert change.value == {"max-num-seqs": 64}
+    plan_of([GUIDE["model_servers"][0] | {"extra_args": change.value}])
+    plan_of([GUIDE["model_servers"][0] | {"extra_args": {flag: 1}}])
