@@ -213,7 +213,7 @@ def test_a_server_that_cannot_start_is_reported_with_vllm_s_own_reason(deployed:
     declared = run("ansible-inventory", "--host", "lab-1").output
     servers = json.loads(declared)["model_servers"]
     broken = [dict(server, copy_from=f"{ROOT}/vllm_fleet/lab/models/trained/{server['name']}") for server in servers]
-    broken[0]["extra_args"] = {"max-num-batched-tokens": 8}
+    broken[0]["extra_args"] = {"max-num-batched-tokens": 8, "max-num-seqs": 16}
     file = tmp_path / "broken.json"
     file.write_text(json.dumps({"model_servers": broken, "model_server_start_tries": 1}))
     done = run("ansible-playbook", "playbooks/serve.yml", "-e", f"@{file}")
