@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -14,6 +15,21 @@ from typing import Any
 from vllm_fleet.errors import FleetError
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Give a program the options that say whose hosts it looks at; `playbook_options` reads them."""
+    parser.add_argument("-i", "--inventory", metavar="PATH", help="whose hosts; default: that of ansible.cfg")
+    parser.add_argument("-l", "--limit", metavar="PATTERN", help="only these hosts")
+    parser.add_argument(
+        "-e", "--extra-vars", action="append", default=[], metavar="VARS", help="a variable, JSON or @file"
+    )
+
+
+def playbook_options(options: argparse.Namespace) -> list[str]:
+    """Return the options of ansible-playbook that a program was given, but for the inventory."""
+    limit = ["--limit", options.limit] if options.limit else []
+    return [*limit, *(word for value in options.extra_vars for word in ("-e", value))]
 
 
 def endpoints(inventory: str | None = None) -> dict[str, Any]:

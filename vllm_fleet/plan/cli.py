@@ -33,11 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
         "not look. How to read it: docs/plan.md.",
         allow_abbrev=False,
     )
-    parser.add_argument("-i", "--inventory", metavar="PATH", help="whose hosts; default: that of ansible.cfg")
-    parser.add_argument("-l", "--limit", metavar="PATTERN", help="only these hosts")
-    parser.add_argument(
-        "-e", "--extra-vars", action="append", default=[], metavar="VARS", help="a variable, JSON or @file"
-    )
+    inventory.add_options(parser)
     parser.add_argument(
         "--what-if",
         type=_gpus,
@@ -66,8 +62,7 @@ def _gpus(text: str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Plan and report. Returns the exit status."""
     options = build_parser().parse_args(argv)
-    more = [*(("--limit", options.limit) if options.limit else ())]
-    more += [word for value in options.extra_vars for word in ("-e", value)]
+    more = inventory.playbook_options(options)
     if options.what_if is not None:
         more += ["-e", json.dumps({"serving_plan_what_if": options.what_if})]
     try:

@@ -54,11 +54,6 @@ class Host:
     assumed: bool = False
     links: Mapping[tuple[int, int], str] | None = None
 
-    @property
-    def gpu_count(self) -> int | None:
-        """The number of GPUs, None where that is not known."""
-        return None if self.gpus is None else len(self.gpus)
-
     def devices(self, backend: str) -> tuple[Device, ...]:
         """Return what servers are placed on: the GPUs, or for the backend cpu the main memory as one device."""
         if backend == "cpu":

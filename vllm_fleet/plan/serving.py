@@ -164,6 +164,9 @@ def _plan(
 ) -> ServingPlan:
     devices = {device.index: device for device in host.devices(settings.backend)}
     cores = rank_cores({case.server.name: case.server.tensor_parallel_size for case in cases}, host.cpus)
+    everywhere = settings.bind_address in WILDCARD_ADDRESSES
+    probed = "127.0.0.1" if everywhere else settings.bind_address
+    reachable = host.address if everywhere else settings.bind_address
     servers = []
     for case in cases:
         server, share = case.server, solution.placement.shares.get(case.server.name)
@@ -171,8 +174,6 @@ def _plan(
         unknown = [Device(index, "", 0, visible_as=str(index), lock=f"gpu-{index}") for index in gpus]
         chosen = [devices.get(index, fallback) for index, fallback in zip(gpus, unknown, strict=True)]
         path = model_of(server, settings).path
-        probed = "127.0.0.1" if settings.bind_address in WILDCARD_ADDRESSES else settings.bind_address
-        reachable = host.address if settings.bind_address in WILDCARD_ADDRESSES else settings.bind_address
         servers.append(
             Server(
                 name=server.name,

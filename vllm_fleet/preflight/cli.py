@@ -27,11 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
         "look. Codes and remedies: docs/preflight.md.",
         allow_abbrev=False,
     )
-    parser.add_argument("-i", "--inventory", metavar="PATH", help="whose hosts; default: that of ansible.cfg")
-    parser.add_argument("-l", "--limit", metavar="PATTERN", help="only these hosts")
-    parser.add_argument(
-        "-e", "--extra-vars", action="append", default=[], metavar="VARS", help="a variable, JSON or @file"
-    )
+    inventory.add_options(parser)
     parser.add_argument("--json", action="store_true", help="print the findings as JSON instead of a table")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write them as JSON to a file as well")
     return parser
@@ -40,8 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Look and report. Returns the exit status."""
     options = build_parser().parse_args(argv)
-    more = [*(("--limit", options.limit) if options.limit else ())]
-    more += [word for value in options.extra_vars for word in ("-e", value)]
+    more = inventory.playbook_options(options)
     try:
         with Console(stderr=True, highlight=False).status("looking at all hosts"):
             found = inventory.preflight(options.inventory, more)
