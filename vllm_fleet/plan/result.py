@@ -39,8 +39,9 @@ class Memory:
 class Server:
     """One model server as it will run: everything the unit template and the verification need.
 
-    ``gpus`` are indices of devices, empty where servers compute on the processors. ``share`` is the fraction of each
-    GPU's memory it may take, None likewise. ``memory`` is None where nothing is known of the model or the devices.
+    ``context_length`` is the greatest length of a request in tokens, declared or the model's own; None where neither is
+    known. ``gpus`` are indices of devices, empty where servers compute on the processors. ``share`` is the fraction of
+    each GPU's memory it may take, None likewise. ``memory`` is None where nothing is known of the model or the devices.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Server:
     dtype: str
     tensor_parallel_size: int
     max_model_len: int | None
+    context_length: int | None
     tool_calls: bool
     trust_remote_code: bool
     argv: tuple[str, ...]
@@ -93,11 +95,12 @@ class ServingPlan:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as plain lists and mappings, as Ansible and JSON want it."""
-        plain: dict[str, Any] = _plain(asdict(self))
-        return plain
+        result: dict[str, Any] = plain(asdict(self))
+        return result
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a value with lists in place of tuples, at any depth."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value

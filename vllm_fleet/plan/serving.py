@@ -184,11 +184,12 @@ def _plan(
                 model_path=path,
                 host=host.name,
                 port=server.port,
-                base_url=f"http://{_bracketed(reachable)}:{server.port}",
+                base_url=f"http://{bracketed(reachable)}:{server.port}",
                 probe_address=probed,
                 dtype=server.dtype,
                 tensor_parallel_size=server.tensor_parallel_size,
                 max_model_len=server.max_model_len,
+                context_length=case.max_model_len,
                 tool_calls=server.tool_call_parser is not None,
                 trust_remote_code=server.trust_remote_code,
                 argv=tuple(command_line(server, path, share, settings, flags)),
@@ -240,5 +241,6 @@ def _shown(device: Device, settings: Settings) -> PlannedDevice:
     )
 
 
-def _bracketed(address: str) -> str:
+def bracketed(address: str) -> str:
+    """Return an address as it stands in a URL."""
     return f"[{address}]" if ":" in address else address
