@@ -209,17 +209,41 @@ def test_a_reboot_keeps_address_and_files(two: Lab) -> None:
 
 def test_ansible_reaches_and_reboots_the_hosts_of_the_inventory(two: Lab) -> None:
     for module in ("ping", "reboot"):
-        done = subprocess.run(
-            [ROOT / ".venv/bin/ansible", "-i", "inventory/lab/hosts.py", "gpu_hosts", "-m", module],
-            cwd=ROOT,
-            env=two.environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert done.stdout.count("=>") == 2, done.stdout
+        answers = ansible(two, "ansible", "gpu_hosts", "-m", module)
+        assert answers.count("=>") == 2, answers
+
+
+def test_hosts_of_other_groups_reach_the_gpu_host_and_clients_are_left_alone(other: Lab) -> None:
+    other.run("up")
+    other.run("up", "--group", "clients")
+    other.run("up", "--group", "gateways")
+    addresses = other.addresses()
+    assert list(addresses) == ["lab-1", "client-1", "gateway-1"]
+    reach = f"ping -c1 -W3 {addresses['lab-1']} >/dev/null && head -c 4 </dev/tcp/{addresses['lab-1']}/22"
+    for name in ("client-1", "gateway-1"):
+        assert other.on(name, reach) == "SSH-"
+    answers = ansible(other, "ansible", "all", "-m", "ping")
+    assert answers.count("pong") == 3, answers
+    listed = ansible(other, "ansible-playbook", "site.yml", "--list-hosts")
+    assert "lab-1" in listed
+    assert "client-1" not in listed
+    refused = other.run("up", "--group", "clients", "lab-1", status=2)
+    assert "lab-1 was made in the group gpu_hosts" in refused
+
+
+def ansible(lab: Lab, program: str, *words: str) -> str:
+    """Run a program of Ansible on the lab's inventory, which must succeed; returns what it printed."""
+    done = subprocess.run(
+        [ROOT / ".venv/bin" / program, "-i", "inventory/lab/hosts.py", *words],
+        cwd=ROOT,
+        env=lab.environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def test_after_kill_9_nothing_of_the_host_lives_on_and_up_brings_it_back(two: Lab) -> None:

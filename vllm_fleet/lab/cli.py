@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vllm_fleet.errors import FleetError
-from vllm_fleet.lab import host, operations, preflight
+from vllm_fleet.lab import host, operations, preflight, state, wanted
 from vllm_fleet.lab.settings import DEFAULT_CACHE, DEFAULT_PREFIX, DEFAULT_STATE, Settings, from_environment
 
 _DESCRIPTION = """\
@@ -23,6 +23,8 @@ an sshd and an address of their own. Needs root, no Docker, no GPU.
 
   scripts/lab up                      one host, lab-1 (half a minute the first time, then 2 s)
   scripts/lab up lab-1 lab-2 lab-3    as many as named; those that are up stay as they are
+  scripts/lab up --group clients      one host to try the servers from, client-1; nothing is deployed to it
+  scripts/lab up --group gateways     one host for the gateway alone, gateway-1
   scripts/lab exec lab-1 -- nproc     run a command in it
   scripts/lab down                    remove all hosts, their network, keys and files
 """
@@ -72,6 +74,13 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("up", help="make and start hosts; does nothing to those that are up")
     command.add_argument("names", nargs="*", metavar="NAME", help="default: all hosts there are, or lab-1")
     command.add_argument(
+        "--group",
+        choices=list(wanted.GROUPS),
+        default="",
+        help=f"new hosts are in this group of the inventory (default {state.GPU_HOSTS}); "
+        "without names: all hosts of the group, or one",
+    )
+    command.add_argument(
         "--fake-gpus", metavar="HOST", default="", help="new hosts pretend to have the GPUs of tests/hosts/HOST.yml"
     )
     command.set_defaults(run=_up)
@@ -106,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _up(options: argparse.Namespace, settings: Settings) -> int:
-    operations.up(settings, options.names, options.fake_gpus)
+    operations.up(settings, options.names, options.fake_gpus, options.group)
     return 0
 
 
@@ -126,13 +135,28 @@ def _status(options: argparse.Namespace, settings: Settings) -> int:
     elif not found:
         print(f"The lab '{settings.prefix}' is not up. Run: {settings.command('up')}")
     else:
-        faked = any(one.host.fake_gpus for one in found)
-        table = Table("host", "address", "condition", "base image", *["fake GPUs"][: int(faked)], box=None)
-        for one in found:
-            image = one.host.image.rpartition("/")[2]
-            table.add_row(one.host.name, one.host.address, one.condition, image, *[one.host.fake_gpus][: int(faked)])
-        Console().print(table)
+        Console().print(_table(found))
     return 0 if found and all(one.condition == "running" for one in found) else 1
+
+
+def _table(found: list[operations.HostStatus]) -> Table:
+    """Return the hosts as a table, with columns for what is unusual only where a host has it."""
+    columns = {
+        "host": [one.host.name for one in found],
+        "group": [one.host.group for one in found],
+        "address": [one.host.address for one in found],
+        "condition": [one.condition for one in found],
+        "base image": [one.host.image.rpartition("/")[2] for one in found],
+        "fake GPUs": [one.host.fake_gpus for one in found],
+    }
+    if set(columns["group"]) == {state.GPU_HOSTS}:
+        del columns["group"]
+    if not any(columns["fake GPUs"]):
+        del columns["fake GPUs"]
+    table = Table(*columns, box=None)
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
+    return table
 
 
 def _ssh(options: argparse.Namespace, settings: Settings) -> int:

@@ -12,7 +12,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from vllm_fleet.errors import FleetError
-from vllm_fleet.lab import fake_gpus, image, runner, state
+from vllm_fleet.lab import fake_gpus, image, runner, state, wanted
 from vllm_fleet.lab.carry import DOWNLOADS, Item, Luggage
 from vllm_fleet.lab.process import run, succeeds
 from vllm_fleet.lab.settings import DOWNLOAD_PARTS, Settings
@@ -43,7 +43,8 @@ def start(settings: Settings, host: state.Host) -> None:
     if not Path(host.image).is_dir():
         raise FleetError(
             f"The base image of {host.name}, {host.image}, is gone. "
-            f"Make the host anew: {settings.command(f'down {host.name}')}, then {settings.command('up')}"
+            f"Make the host anew: {settings.command(f'down {host.name}')}, "
+            f"then {settings.command(wanted.up_words(host.name, host.group, host.fake_gpus))}"
         )
     machine = settings.machine(host.name)
     runner.stop(machine)

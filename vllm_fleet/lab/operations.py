@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vllm_fleet.errors import FleetError
-from vllm_fleet.lab import carry, fake_gpus, firewall, host, image, network, preflight, runner, state
+from vllm_fleet.lab import carry, fake_gpus, firewall, host, image, network, preflight, runner, state, wanted
 from vllm_fleet.lab.lock import locked
 from vllm_fleet.lab.progress import say, step
 from vllm_fleet.lab.settings import DOWNLOAD_PARTS, Settings, check_host_name, is_root
 
-DEFAULT_HOST = "lab-1"
 REBOOT_SECONDS = 120.0
 
 
@@ -29,17 +28,19 @@ class HostStatus:
     condition: str
 
 
-def up(settings: Settings, names: list[str], fake: str = "") -> list[state.Host]:
-    """Make and start the named hosts; without names all that exist, or one.
+def up(settings: Settings, names: list[str], fake: str = "", group: str = "") -> list[state.Host]:
+    """Make and start the named hosts; without names all that exist (of the group, if one is given), or one.
 
     Args:
         settings: which lab.
         names: its hosts.
         fake: whose GPUs the hosts pretend to have, "" for none where a host is made, and as it is where it exists.
+        group: their group of the inventory, "" for gpu_hosts where a host is made, and as it is where it exists.
 
     Raises:
         FleetError: the machine cannot hold a lab, or a host does not come up.
     """
+    group = wanted.check_request(group, fake)
     if fake:
         fake = fake if fake in fake_gpus.known() else str(fake_gpus.resolve(fake))
     preflight.check(settings)
@@ -47,10 +48,10 @@ def up(settings: Settings, names: list[str], fake: str = "") -> list[state.Host]
         check_host_name(name)
     with _lab(settings):
         known = {made.name: made for made in state.read_hosts(settings)}
-        wanted = names or list(known) or [DEFAULT_HOST]
-        _check_fake_gpus(settings, [known[name] for name in wanted if name in known], fake)
+        names = wanted.names_of(names, known.values(), group)
+        wanted.check_made(settings, [known[name] for name in names if name in known], group, fake)
         _clear_unfinished(settings)
-        missing = [name for name in dict.fromkeys(wanted) if name not in known]
+        missing = [name for name in names if name not in known]
         if missing:
             preflight.check_space(settings)
         base = _image(settings) if missing else None
@@ -64,10 +65,11 @@ def up(settings: Settings, names: list[str], fake: str = "") -> list[state.Host]
                 say(warning)
             for name in missing:
                 address = state.next_address(subnet, {made.address for made in known.values()})
-                new = state.Host(name, address, secrets.token_hex(16), str(base), luggage.binds, fake)
+                machine_id, member = secrets.token_hex(16), group or state.GPU_HOSTS
+                new = state.Host(name, address, machine_id, str(base), luggage.binds, fake, member)
                 known[name] = host.make(settings, new, subnet, luggage)
         host.write_known_hosts(settings)
-        chosen = [known[name] for name in dict.fromkeys(wanted)]
+        chosen = [known[name] for name in names]
         stopped = [one for one in chosen if not host.is_up(settings, one)]
         if stopped:
             with step(f"starting {', '.join(one.name for one in stopped)}"):
@@ -77,7 +79,8 @@ def up(settings: Settings, names: list[str], fake: str = "") -> list[state.Host]
                     host.wait(settings, one)
     for one in chosen:
         pretends = f", pretending to have the GPUs of {one.fake_gpus}" if one.fake_gpus else ""
-        say(f"{one.name} is up at {one.address}{pretends}")
+        belongs = f", in the group {one.group}" if one.group != state.GPU_HOSTS else ""
+        say(f"{one.name} is up at {one.address}{belongs}{pretends}")
     return chosen
 
 
@@ -109,7 +112,7 @@ def down(settings: Settings, names: list[str]) -> None:
 
 
 def purge(settings: Settings) -> None:
-    """Remove base images and downloads.
+    """Remove base images, downloads and the tests' environments.
 
     Raises:
         FleetError: another lab uses them.
@@ -119,6 +122,7 @@ def purge(settings: Settings) -> None:
             raise FleetError(f"The caches in {settings.cache} are in use by another lab. Take it down first.")
         for part in DOWNLOAD_PARTS:
             shutil.rmtree(settings.downloads / part, ignore_errors=True)
+        shutil.rmtree(settings.environments, ignore_errors=True)
         with suppress(OSError):  # somebody else's files are there
             settings.downloads.rmdir()
             settings.images.rmdir()
@@ -145,9 +149,8 @@ def find(settings: Settings, name: str) -> state.Host:
     hosts = {one.name: one for one in state.read_hosts(settings)}
     if name not in hosts:
         has = ", ".join(hosts) or "none"
-        raise FleetError(
-            f"The lab '{settings.prefix}' has no host {name}; it has: {has}. Run: {settings.command(f'up {name}')}"
-        )
+        command = settings.command(wanted.up_words(name, wanted.likely_group(name), ""))
+        raise FleetError(f"The lab '{settings.prefix}' has no host {name}; it has: {has}. Run: {command}")
     return hosts[name]
 
 
@@ -189,21 +192,6 @@ def _lab(settings: Settings) -> Iterator[None]:
     with locked(f"of-{settings.prefix}", lambda: say(waiting)):
         state.check_directory(settings)
         yield
-
-
-def _check_fake_gpus(settings: Settings, hosts: list[state.Host], fake: str) -> None:
-    """Refuse to give other GPUs to a host than it was made with.
-
-    Raises:
-        FleetError: it has none, or others.
-    """
-    for one in hosts:
-        if fake and one.fake_gpus != fake:
-            has = f"with the fake GPUs of {one.fake_gpus}" if one.fake_gpus else "without fake GPUs"
-            raise FleetError(
-                f"{one.name} was made {has}. Make it anew: {settings.command(f'down {one.name}')}, "
-                f"then {settings.command(f'up --fake-gpus {fake} {one.name}')}"
-            )
 
 
 def _clear_unfinished(settings: Settings) -> None:

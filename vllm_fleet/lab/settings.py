@@ -28,7 +28,7 @@ class Settings:
     Attributes:
         prefix: the lab's name; labs with different prefixes do not see each other.
         state: directory that holds a directory per lab.
-        cache: directory of base images and downloads, shared by all labs.
+        cache: directory of base images, downloads and the tests' environments, shared by all labs.
     """
 
     prefix: str
@@ -54,6 +54,11 @@ class Settings:
     def downloads(self) -> Path:
         """Downloaded packages by DOWNLOAD_PARTS, which every host of every lab can write to."""
         return self.cache / "downloads"
+
+    @property
+    def environments(self) -> Path:
+        """Python environments of clients that the tests run: tests/client_environments.py."""
+        return self.cache / "environments"
 
     @property
     def key(self) -> Path:

@@ -11,6 +11,8 @@ from pathlib import Path
 from vllm_fleet.errors import FleetError
 from vllm_fleet.lab.settings import Settings
 
+GPU_HOSTS = "gpu_hosts"
+
 
 @dataclass(frozen=True)
 class Host:
@@ -23,6 +25,7 @@ class Host:
         image: directory of the base image it was made from.
         binds: directories of this machine visible inside at the same path, read-only.
         fake_gpus: whose GPUs it pretends to have, "" for none.
+        group: the group of the inventory that it is in.
     """
 
     name: str
@@ -31,6 +34,7 @@ class Host:
     image: str
     binds: tuple[str, ...] = ()
     fake_gpus: str = ""
+    group: str = GPU_HOSTS
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:

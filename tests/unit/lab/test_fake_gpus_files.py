@@ -11,7 +11,7 @@ import pytest
 
 from tests import hosts
 from vllm_fleet.errors import FleetError
-from vllm_fleet.lab import fake_gpus, operations, settings, state
+from vllm_fleet.lab import fake_gpus
 
 
 @pytest.fixture
@@ -87,23 +87,3 @@ def test_libraries_are_names_only_and_say_so(root: Path, name: str) -> None:
     library = root / "usr/local/nvidia/lib64/libnvidia-ml.so.1"
     assert library.resolve().name == "libnvidia-ml.so.580.159.04"
     assert "fake" in library.read_text()
-
-
-def test_a_host_made_before_there_were_fake_gpus_is_read(tmp_path: Path) -> None:
-    lab = settings.Settings("fleet", tmp_path / "state", tmp_path / "cache")
-    state.write_host(lab, state.Host("a", "10.213.0.2", "0" * 32, "/images/base"))
-    notes = lab.hosts / "a/host.json"
-    fields = json.loads(notes.read_text())
-    del fields["fake_gpus"]
-    notes.write_text(json.dumps(fields))
-    assert state.read_hosts(lab)[0].fake_gpus == ""
-
-
-@pytest.mark.parametrize(("made", "has"), [("", "without fake GPUs"), ("t4", "with the fake GPUs of t4")])
-def test_other_gpus_than_it_was_made_with_are_refused_with_the_way_out(tmp_path: Path, made: str, has: str) -> None:
-    lab = settings.Settings("fleet", tmp_path / "state", tmp_path / "cache")
-    one = state.Host("lab-1", "10.213.0.2", "0" * 32, "/images/base", (), made)
-    with pytest.raises(FleetError, match=rf"was made {has}.*down lab-1.*up --fake-gpus l40s lab-1"):
-        operations._check_fake_gpus(lab, [one], "l40s")
-    operations._check_fake_gpus(lab, [one], "")
-    operations._check_fake_gpus(lab, [one], made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,15 @@ def test_hosts_are_remembered_in_the_order_of_their_addresses(lab_settings: sett
     assert state.read_hosts(lab_settings) == hosts
 
 
+def test_a_host_made_before_there_were_fake_gpus_and_groups_is_read(lab_settings: settings.Settings) -> None:
+    state.write_host(lab_settings, a_host("a", "10.213.0.2"))
+    notes = lab_settings.hosts / "a/host.json"
+    fields = json.loads(notes.read_text())
+    notes.write_text(json.dumps({name: value for name, value in fields.items() if name not in ("fake_gpus", "group")}))
+    assert state.read_hosts(lab_settings) == [a_host("a", "10.213.0.2")]
+    assert state.read_hosts(lab_settings)[0].group == "gpu_hosts"
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"name": "a"}', '{"binds": [], "colour": "red"}'])
 def test_damaged_notes_name_the_file_and_the_command(lab_settings: settings.Settings, text: str) -> None:
     state.write_host(lab_settings, a_host("a", "10.213.0.2"))
@@ -69,6 +79,8 @@ def test_a_missing_host_is_answered_with_those_there_are(
     state.write_host(lab_settings, a_host("lab-1", "10.213.0.2"))
     with pytest.raises(FleetError, match=r"has no host lab-7; it has: lab-1. Run: scripts/lab up lab-7"):
         operations.find(lab_settings, "lab-7")
+    with pytest.raises(FleetError, match=r"Run: scripts/lab up --group clients client-1"):
+        operations.find(lab_settings, "client-1")
 
 
 def test_everyone_but_root_is_told_in_one_sentence(
