@@ -7,12 +7,22 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+# Named as the units of model servers, and serving no model; the module utility model_servers/units.py, which goes to
+# hosts without this file, says the same.
+RESERVED_NAMES = ("gateway", "firewall")
+_SERVER_UNIT = re.compile(r"vllm-(.+)\.service")
 _ERROR = re.compile(r"\b\w*(Error|Exception)\b|\berror:|\bValue error,|vllm-notify: (cannot|vllm)|Failed to", re.ASCII)
 # Lines that name an exception class only to re-raise, to wrap another process's error, or to warn of one.
 _FOLLOW_UP = re.compile(
     r"Traceback|raise |EngineCore failed to start|Engine core initialization failed|(?:^|\) )(?:DEBUG|INFO|WARNING) \d"
 )
 _PLAIN = re.compile(r"[\w@+=:,./|{}\[\]*-]+", re.ASCII)
+
+
+def server_units(files: Iterable[str]) -> list[str]:
+    """Return the units of model servers among names of files."""
+    found = ((name, _SERVER_UNIT.fullmatch(name)) for name in sorted(files))
+    return [name for name, match in found if match and match[1] not in RESERVED_NAMES]
 
 
 def quote_word(word: object) -> str:

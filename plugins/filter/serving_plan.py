@@ -17,14 +17,14 @@ if str(ROOT) not in sys.path:
 
 from vllm_fleet.plan.cards import hypothetical  # noqa: E402 - found by the path set above
 from vllm_fleet.plan.declaration import parse  # noqa: E402
-from vllm_fleet.plan.endpoints import endpoints  # noqa: E402
+from vllm_fleet.plan.endpoints import endpoints, looked_at  # noqa: E402
 from vllm_fleet.plan.flags import FlagCatalogue  # noqa: E402
 from vllm_fleet.plan.host import Host  # noqa: E402
 from vllm_fleet.plan.models.shipped import shipped  # noqa: E402
 from vllm_fleet.plan.serving import make_plan, model_of  # noqa: E402
 from vllm_fleet.plan.settings import Settings  # noqa: E402
 from vllm_fleet.plan.variables import unknown_variables  # noqa: E402
-from vllm_fleet.units import first_error, in_state, outdated, quote_argument, quote_word  # noqa: E402
+from vllm_fleet.units import first_error, in_state, outdated, quote_argument, quote_word, server_units  # noqa: E402
 
 
 def declared_models(declared: object, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,10 +107,12 @@ class FilterModule:
             "declared_models": declared_models,
             "serving_plan": serving_plan,
             "serving_endpoints": endpoints,
+            "looked_at_gateways": looked_at,
             "misspelt_variables": misspelt_variables,
             "systemd_argument": quote_argument,
             "systemd_word": quote_word,
             "units_in_state": in_state,
             "outdated_units": outdated,
+            "server_units": server_units,
             "first_error": first_error,
         }

@@ -150,6 +150,15 @@ ansible_facts:
           description: "Who listens on TCP: C(port), C(pid), C(process), C(unit)."
           type: list
           elements: dict
+        selinux:
+          description: C(enforcing), and C(haproxy_connect_any), whether the boolean of this name is on.
+          type: dict
+        firewalls:
+          description: >-
+            Which of ufw and firewalld is active and refuses what it does not know: C(name), and C(open), what it lets
+            in: C(first) and C(last) port, C(source) (null for anybody). Of firewalld the default zone.
+          type: list
+          elements: dict
         unread:
           description: C(probe) and C(reason) of what could not be read.
           type: list

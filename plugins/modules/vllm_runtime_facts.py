@@ -140,6 +140,7 @@ from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.findings import disk_need, error, room_findings  # noqa: E402
+from ansible.module_utils.platforms import parse_os_release, platform_data  # noqa: E402
 from ansible.module_utils.repositories import PIP_FILES, compiler_findings, index_findings, pip_settings  # noqa: E402
 
 COMPLETE = "vllm-fleet-release.json"  # install_runtime.py writes it last
@@ -147,23 +148,6 @@ CLOCK_SECONDS = 300
 LAST_SYSTEM_UID = 999
 MIN_GLIBC = (2, 28)
 ROOM = "Make room, or move vllm_runtime_root or vllm_runtime_cache to a larger file system."
-
-
-def parse_os_release(text):
-    """Read the lines NAME=value of /etc/os-release."""
-    pairs = [line.split("=", 1) for line in text.splitlines() if "=" in line]
-    return {name: value.strip().strip("\"'") for name, value in pairs}
-
-
-def platform_data(os_release, platforms):
-    """Merge the entries of `platforms` that apply, from general to special; empty when none does."""
-    identity, version = os_release.get("ID", ""), os_release.get("VERSION_ID", "")
-    keys = [*reversed(os_release.get("ID_LIKE", "").split()), identity]
-    keys += [f"{identity}-{version.split('.')[0]}", f"{identity}-{version}"]
-    data = {}
-    for key in keys:
-        data.update(platforms.get(key, {}))
-    return data
 
 
 def platform_findings(os_release, platforms):

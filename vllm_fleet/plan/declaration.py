@@ -14,6 +14,7 @@ from typing import Any
 
 from vllm_fleet.plan.flags import FlagCatalogue
 from vllm_fleet.plan.problems import Problem, did_you_mean
+from vllm_fleet.units import RESERVED_NAMES
 
 KINDS = ("llm", "embedding", "rerank")
 DTYPES = ("auto", "half", "float16", "bfloat16", "float", "float32")
@@ -119,6 +120,10 @@ def _parse_one(entry: object, position: int, flags: FlagCatalogue) -> tuple[Mode
             values[key] = entry[key]
         else:
             problems.append(Problem(where, f"{key}: expected {expected}, found {entry[key]!r}"))
+    if name in RESERVED_NAMES:
+        problems.append(
+            Problem(where, f"name: vllm-{name}.service is a unit of this project; name the server otherwise")
+        )
     problems += [Problem(where, message) for message in _combinations(values)]
     for key in ("tool_call_parser", "quantization"):
         if key in values and (reason := flags.refuse(key.replace("_", "-"), values[key])) is not None:

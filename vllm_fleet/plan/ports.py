@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from vllm_fleet.units import server_units
+
 
 def taken_ports(
     servers: Iterable[Mapping[str, Any]], listeners: Iterable[Mapping[str, Any]]
@@ -13,7 +15,7 @@ def taken_ports(
 
     Servers of this project that exchange their ports are no conflict: both are restarted.
     """
-    heard = [listener for listener in listeners if not (listener.get("unit") or "").startswith("vllm-")]
+    heard = [listener for listener in listeners if not server_units([listener.get("unit") or ""])]
     return [
         {"server": server, "listener": listener}
         for server in servers

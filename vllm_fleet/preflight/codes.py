@@ -113,6 +113,18 @@ _ALL = (
     Code("gpu-leftover", E, "A vLLM engine that belongs to no unit holds GPU memory.", "End it by its pid."),
     Code("gpu-held", W, "Somebody else's process holds GPU memory.", "Agree with its owner."),
     Code("gpu-memory-short", E, "Less GPU memory is free than the servers are to take.", "Free it, or lower shares."),
+    # The way in: the gateway, and the ports of model servers
+    Code("gateway-port", E, "Somebody else listens on the gateway's port.", "Stop it, or `gateway_port`.", "gateway"),
+    Code("gateway-selinux", E, "SELinux keeps haproxy from the ports it needs.",
+         "`setsebool -P haproxy_connect_any on`.", "gateway"),
+    Code("firewall-closed", W, "ufw or firewalld keeps clients from the gateway, or gateways from model servers.",
+         "The command in the message.", "gateway, model_firewall"),
+    Code("firewall-admission", E, "The host does not know who is to reach its model servers.",
+         "`ansible_host` of the gateway, or `model_firewall_admitted`.", "model_firewall"),
+    Code("firewall-rules", E, "nftables cannot close the model servers' ports.", "As the message says.",
+         "model_firewall"),
+    Code("servers-open", W, "Model servers listen on more than loopback, and no gateway guards them.",
+         "The group `gateways`, or `model_server_bind_address`.", "model_firewall"),
     # What the role nvidia_driver finds in repositories and wishes
     Code("driver-platform-unsupported", E, "NVIDIA has no packages for the system.", "Another release.",
          "nvidia_driver"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ansible.module_utils.gpu_host import driver, kernels, pci, processes, smi, system
+from ansible.module_utils.gpu_host import driver, guards, kernels, pci, processes, smi, system
 from ansible.module_utils.gpu_host.limits import in_children
 from ansible.module_utils.gpu_host.source import Source
 
@@ -42,6 +42,7 @@ _EMPTY = {
     },
     "xids": [],
     "processes": {"listeners": [], "holders": []},
+    "guards": {"selinux": {"enforcing": None, "haproxy_connect_any": None}, "firewalls": []},
 }
 # A probe runs up to three commands; each is given up by itself, and its probe only if even that did not help.
 _COMMANDS = 3
@@ -70,6 +71,7 @@ def collect(root="/", timeout=20, paths=()):
         "smi": lambda: smi.read_smi(source),
         "xids": lambda: driver.read_xids(source),
         "processes": lambda: processes.read_processes(source),
+        "guards": lambda: guards.read_guards(source),
     }
     wanted = list(dict.fromkeys([*paths, "/dev/shm"]))  # noqa: S108 - its size is asked for, nothing is put there
     probes.update({"disk " + path: _disk(source, path) for path in wanted})
@@ -88,7 +90,7 @@ def collect(root="/", timeout=20, paths=()):
         for path in wanted
     }
     facts = {}
-    for name in ("platform", "clock", "hardware"):
+    for name in ("platform", "clock", "hardware", "guards"):
         facts.update(found[name])
     driver_says, holders = found["smi"], found["processes"]["holders"]
     nvidia = dict(found["driver"], **found["services"])

@@ -8,6 +8,8 @@ import time
 
 UNITS = "/etc/systemd/system"
 UNIT = re.compile(r"vllm-(.+)\.service$")
+# Named alike, and serving no model; vllm_fleet/units.py, which hosts do not have, says the same.
+RESERVED_NAMES = ("gateway", "firewall")
 PROPERTIES = "Id,ActiveState,MainPID,InvocationID,ActiveEnterTimestamp"
 # Variables that systemd, the template of the units, and every login set; what remains is the plan's.
 SURROUNDINGS = re.compile(
@@ -27,6 +29,7 @@ def read_units(source):
     ``release`` (name of vLLM's directory), ``visible`` (what CUDA sees), ``gpus`` and ``share``.
     """
     names = [match.group(1) for match in map(UNIT.match, source.names(UNITS)) if match]
+    names = [name for name in names if name not in RESERVED_NAMES]
     if not names:
         return {}
     units = {name: f"vllm-{name}.service" for name in names}

@@ -14,6 +14,9 @@ from tests.integration.units.model_unit import DRAIN_SECONDS, SLACK_SECONDS, WAT
 
 TRAINED = ROOT / "vllm_fleet/lab/models/trained"
 DECLARATION: dict[str, Any] = {
+    # The tests ask the servers themselves, from the controller.
+    "model_server_bind_address": "0.0.0.0",
+    "model_firewall_enabled": False,
     "model_server_watchdog_seconds": WATCHDOG_SECONDS,
     "model_server_drain_seconds": DRAIN_SECONDS,
     "model_servers": [

@@ -11,7 +11,7 @@ import pytest
 
 from tests.load import ROOT
 from tests.unit.model_servers.model_server_host import ARGV, ENVIRONMENT, UNIT, VLLM, WRAPPER, build, process, shown
-from vllm_fleet.units import quote_argument
+from vllm_fleet.units import RESERVED_NAMES, quote_argument, server_units
 
 from ansible.module_utils.gpu_host.source import Source  # isort: skip
 from ansible.module_utils.model_servers import units  # isort: skip
@@ -85,8 +85,21 @@ def test_a_unit_that_is_empty_gives_nothing_rather_than_a_failure(tmp_path: Path
 
 
 def test_other_units_are_no_model_servers(tmp_path: Path) -> None:
-    files = {"/etc/systemd/system/nginx.service": UNIT, "/etc/systemd/system/vllm-a.service.d/x.conf": ""}
+    names = ["nginx.service", "vllm-gateway.service", "vllm-firewall.service", "vllm-a.service.d/x.conf"]
+    files = {f"/etc/systemd/system/{name}": UNIT for name in names}
     assert units.read_units(Source(str(build(tmp_path, {}, files)))) == {}
+
+
+def test_hosts_and_controller_agree_on_which_units_serve_models() -> None:
+    assert units.RESERVED_NAMES == RESERVED_NAMES
+    files = [
+        "vllm-rerank.service",
+        "vllm-gateway.service",
+        "vllm-firewall.service",
+        "nginx.service",
+        "vllm-llm.service",
+    ]
+    assert server_units(files) == ["vllm-llm.service", "vllm-rerank.service"]
 
 
 def test_a_record_that_is_broken_counts_as_none(tmp_path: Path) -> None:

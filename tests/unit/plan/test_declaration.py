@@ -53,6 +53,8 @@ def test_a_right_declaration_has_no_problems() -> None:
         ({"revision": "main", "model": "/m"}, "revision names a commit of the hub, but model is the directory /m"),
         ({"revision": "main", "copy_from": "x"}, "copy_from and revision exclude each other"),
         ({"kind": "rerank", "tool_call_parser": "hermes"}, "tool_call_parser is for kind llm"),
+        ({"name": "gateway"}, "server gateway: name: vllm-gateway.service is a unit of this project"),
+        ({"name": "firewall"}, "server firewall: name: vllm-firewall.service is a unit of this project"),
         ({"name": "LLM 1"}, "name: expected lower-case letters, digits and '-'"),
     ],
 )

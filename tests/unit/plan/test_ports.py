@@ -18,3 +18,8 @@ def test_a_listener_without_a_unit_counts_as_well() -> None:
 def test_other_ports_and_servers_of_this_project_are_no_conflict() -> None:
     listeners = [{"port": 80, "unit": "nginx.service"}, {"port": 32804, "unit": "vllm-chat.service"}]
     assert taken_ports(SERVERS, listeners) == []
+
+
+def test_the_gateway_on_a_declared_port_is_a_conflict() -> None:
+    gateway = {"port": 32804, "process": "haproxy", "pid": 9, "unit": "vllm-gateway.service"}
+    assert taken_ports(SERVERS, [gateway]) == [{"server": SERVERS[0], "listener": gateway}]
