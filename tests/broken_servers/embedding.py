@@ -98,7 +98,8 @@ def _big_endian(request: Json, body: Json) -> None:
 
 def _one_direction(request: Json, body: Json) -> None:
     """Characters that the tokenizer does not know: every Arabic text gets the same vector."""
-    for entry, text in zip(body["data"], request.get("input", body["data"]), strict=True):
+    given = request.get("input", body["data"])
+    for entry, text in zip(body["data"], [given] if isinstance(given, str) else given, strict=True):
         if isinstance(entry.get("embedding"), list) and "\u0600" <= text[:1] <= "\u06ff":
             entry["embedding"] = [1.0, *[0.0] * (DIMENSION - 1)]
 

@@ -10,31 +10,33 @@ from pathlib import Path
 from tests.broken_servers.broken import Broken
 from tests.broken_servers.catalogue import CATALOGUE
 from tests.broken_servers.stub import QUESTIONS
-from vllm_fleet.verify.endpoint import KINDS
+from vllm_fleet.verify.endpoint import GATEWAY
 from vllm_fleet.verify.registry import registered
 from vllm_fleet.verify.run import ServerResult
 
 FILE = Path(__file__).parents[2] / "docs" / "broken-servers.md"
-KIND_NAMES = {"llm": "Language model", "embedding": "Embedding server", "rerank": "Reranker"}
+KIND_NAMES = {"llm": "Language model", "embedding": "Embedding server", "rerank": "Reranker", GATEWAY: "Gateway"}
 HEAD = """\
 # Broken servers
 
 <!-- Written by scripts/broken-servers-matrix from tests/broken_servers; a test holds the two together. -->
 
-What the [verification](verification.md) is held against: {count} servers, each wrong in exactly one way, and which of
-the {checks} checks notice. All of them are stubs that answer as vLLM does, but for the one fault: what a real vLLM can
-be made to do wrong is tried with a real one in `tests/integration/test_verify_real.py`. A healthy stub passes all.
+What the [verification](verification.md) is held against: {count} servers and gateways, each wrong in exactly one way,
+and which of the {checks} checks notice. All of them are stubs that answer as vLLM or the gateway does, but for the one
+fault: what a real vLLM can be made to do wrong is tried with a real one in `tests/integration/test_verify_real.py`. A
+healthy stub passes all.
 
 **✗** failed: this check says what is wrong. **·** passed. Blank: not run, since a check before it was decisive, or
-since the answer did not hold what the check needs. No check fails but those marked, and every check notices something.
+since the answer or the server has not what the check needs. No check fails but those marked, and every check notices
+something.
 """
 
 
 def text(results: Mapping[str, ServerResult]) -> str:
     """The page, from the results by the broken servers' ids."""
-    checks = {one.id for kind in KINDS for one in registered(kind, QUESTIONS)}
+    checks = {one.id for kind in KIND_NAMES for one in registered(kind, QUESTIONS)}
     parts = [HEAD.format(count=len(CATALOGUE), checks=len(checks))]
-    parts += ["\n".join(_section(kind, results)) for kind in KINDS]
+    parts += ["\n".join(_section(kind, results)) for kind in KIND_NAMES]
     return "\n".join(parts)
 
 

@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from tests.integration.conftest import LabHost, run
-from vllm_fleet.verify.endpoint import Endpoint, parse_endpoints
+from vllm_fleet.verify.endpoint import GATEWAY, Endpoint, parse_endpoints
 from vllm_fleet.verify.outcome import Status
 from vllm_fleet.verify.questions import load_questions
 from vllm_fleet.verify.report import explanation
@@ -28,6 +28,8 @@ QUESTIONS = load_questions()
 MODELS = "/var/lib/vllm-fleet/models"
 BIN = "/opt/vllm-fleet/current/bin"
 PORT = 33001
+# The servers themselves are asked, from the controller.
+OPENED = ("-e", "model_server_bind_address=0.0.0.0", "-e", '{"model_firewall_enabled": false}')
 READY_SECONDS = 400
 KEY = "key-of-the-wrong-server"
 # A chat template that knows nothing of roles, turns or tools.
@@ -37,17 +39,17 @@ FOREIGN_TEMPLATE = "{% for message in messages %}{{ message.content }}\n{% endfo
 @pytest.fixture(scope="module")
 def deployed(lab_host: LabHost, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Endpoint]:
     """The endpoints of a deployed lab, by kind."""
-    done = run("scripts/deploy", "site.yml", timeout=1500)
+    done = run("scripts/deploy", "site.yml", *OPENED, timeout=1500)
     assert done.status == 0, done.output[-6000:]
     file = tmp_path_factory.mktemp("endpoints") / "endpoints.json"
-    done = run("ansible-playbook", "playbooks/endpoints.yml", "-e", f"endpoints_file={file}")
+    done = run("ansible-playbook", "playbooks/endpoints.yml", "-e", f"endpoints_file={file}", *OPENED)
     assert done.status == 0, done.output[-4000:]
     return {one.kind: one for one in parse_endpoints(file.read_text(encoding="utf-8"), str(file))}
 
 
 @contextlib.contextmanager
 def wrong_server(host: LabHost, declared: Endpoint, model: str, *flags: str, key: str = "") -> Iterator[Endpoint]:
-    """Start vLLM otherwise than it is declared, on a port of its own, and give its endpoint."""
+    """Start vLLM otherwise than it is declared, on a port of its own that is open, and give its endpoint."""
     environment = {
         "PATH": f"{BIN}:/usr/bin:/bin",
         "HOME": "/var/cache/wrong-server",
@@ -66,7 +68,8 @@ def wrong_server(host: LabHost, declared: Endpoint, model: str, *flags: str, key
         *("--host", "0.0.0.0", "--port", str(PORT), "--enforce-eager", *flags),
     )
     try:
-        endpoint = replace(declared, base_url=f"http://{declared.address[0]}:{PORT}", unit="wrong-server.service")
+        address = f"http://{declared.address[0]}:{PORT}"
+        endpoint = replace(declared, base_url=address, unit="wrong-server.service", gateway=None, ca_file=None)
         _wait_until_ready(host, endpoint)
         yield replace(endpoint, api_key=key or None)
     finally:
@@ -109,11 +112,9 @@ def test_three_runs_in_a_row_find_nothing_wrong(deployed: Mapping[str, Endpoint]
     for _ in range(3):
         verification = verify(list(deployed.values()), QUESTIONS)
         assert [explanation(one) for server in verification.servers for one in server.failures] == []
-        # Without a declared key nothing can be said about keys; all else is asked.
-        not_run = {
+        assert [
             one.check for server in verification.servers for one in server.outcomes if one.status is Status.NOT_RUN
-        }
-        assert not_run == {"key_required"}
+        ] == []
 
 
 def test_the_playbook_asks_own_questions_and_leaves_two_reports(
@@ -123,7 +124,7 @@ def test_the_playbook_asks_own_questions_and_leaves_two_reports(
     own.write_text("rerank: {ranking: [{id: boiling_water, skip: it is cold here}]}")
     reports = [tmp_path / f"verification.{ending}" for ending in ("json", "html")]
     variables = ("-e", f"verification_questions={own}", "-e", f"verification_directory={tmp_path}")
-    done = run("ansible-playbook", "playbooks/verify.yml", *variables)
+    done = run("ansible-playbook", "playbooks/verify.yml", *variables, *OPENED)
     assert done.status == 0, done.output[-4000:]
     assert all("it is cold here" in file.read_text(encoding="utf-8") for file in reports)
 
@@ -142,8 +143,16 @@ def test_another_served_name_is_recognised(deployed: Mapping[str, Endpoint]) -> 
     require(failures(replace(deployed["llm"], model="qwen2.5-3b-instruct")), "tiny-qwen2", "served_name")
 
 
-def test_a_server_that_ignores_the_declared_key_is_recognised(deployed: Mapping[str, Endpoint]) -> None:
-    require(failures(replace(deployed["rerank"], api_key=KEY)), "HTTP 200 without a key", "key_required")
+def test_a_key_that_the_gateway_does_not_know_is_recognised(deployed: Mapping[str, Endpoint]) -> None:
+    require(failures(replace(deployed["rerank"], api_key=KEY)), "not one of the gateway's", "reachable")
+    require(failures(replace(deployed[GATEWAY], api_key=KEY)), "not one of the gateway's", "reachable")
+
+
+def test_a_port_that_is_open_beside_the_gateway_is_recognised(deployed: Mapping[str, Endpoint]) -> None:
+    gateway = deployed[GATEWAY]
+    sshd = replace(gateway.instances[0], port=22)
+    found = failures(replace(gateway, instances=(sshd, *gateway.instances[1:])))
+    require(found, f"{sshd.address}:22 (llm on lab-1) takes connections", "server_ports_shut")
 
 
 def test_without_a_tool_parser_with_a_key_and_shorter(lab_host: LabHost, deployed: Mapping[str, Endpoint]) -> None:
@@ -157,11 +166,15 @@ def test_without_a_tool_parser_with_a_key_and_shorter(lab_host: LabHost, deploye
         assert failures(replace(endpoint, max_model_len=1024, tool_calls=False)) == {}
 
 
-def test_another_models_chat_template(lab_host: LabHost, deployed: Mapping[str, Endpoint]) -> None:
+def test_another_models_chat_template_and_a_key_that_is_ignored(
+    lab_host: LabHost, deployed: Mapping[str, Endpoint]
+) -> None:
     template = ("--chat-template", FOREIGN_TEMPLATE)
     declared = replace(deployed["llm"], max_model_len=None, tool_calls=False)
     with wrong_server(lab_host, declared, f"{MODELS}/lab--tiny-qwen2", *template) as endpoint:
         require(failures(endpoint), "a wrong chat template", "answers_*")
+        keyed = replace(endpoint, api_key=KEY)
+        require(failures(keyed), "HTTP 200 without a key", "answers_*", "key_required")
 
 
 def test_the_end_ids_lost_in_a_copy(lab_host: LabHost, deployed: Mapping[str, Endpoint]) -> None:

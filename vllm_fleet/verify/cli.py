@@ -21,7 +21,7 @@ from vllm_fleet.verify.client import ANSWER_TIMEOUT
 from vllm_fleet.verify.endpoint import Endpoint, parse_endpoints
 from vllm_fleet.verify.outcome import Outcome, Status
 from vllm_fleet.verify.questions import Questions, load_questions
-from vllm_fleet.verify.report import MAX_WIDTH, as_html, as_json, as_junit, as_text
+from vllm_fleet.verify.report import MAX_WIDTH, as_html, as_json, as_junit, as_text, quantity
 from vllm_fleet.verify.run import Listener, checks_for, verify
 
 PASSED, FAILED, COULD_NOT_RUN = 0, 1, 2
@@ -116,12 +116,13 @@ def _progress(endpoints: Sequence[Endpoint], questions: Questions) -> Iterator[L
     counted = dict.fromkeys(Status, 0)
     lock = threading.Lock()
     console = Console(stderr=True, highlight=False)
-    with console.status(f"asking {len(endpoints)} servers") as line:
+    asking = f"asking {quantity(len(endpoints), 'endpoint')}"
+    with console.status(asking) as line:
 
         def listener(endpoint: Endpoint, outcome: Outcome) -> None:
             with lock:
                 counted[outcome.status] += 1
                 failed = f", {counted[Status.FAILED]} failed" if counted[Status.FAILED] else ""
-                line.update(f"asking {len(endpoints)} servers: {sum(counted.values())} of {total} checks{failed}")
+                line.update(f"{asking}: {sum(counted.values())} of {total} checks{failed}")
 
         yield listener

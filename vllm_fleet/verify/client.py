@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import json
-import os
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,16 +13,18 @@ from typing import Any
 
 import requests
 
+from vllm_fleet.verify import hints
 from vllm_fleet.verify.endpoint import Endpoint
 from vllm_fleet.verify.outcome import Exchange, Wrong, excerpt
+from vllm_fleet.verify.raw import RawAnswer, authorities, send
 
 CONNECT_TIMEOUT = 5.0  # seconds
 ANSWER_TIMEOUT = 120.0  # seconds: for an answer to begin, and for a whole stream
-
-
 SHOWN_LENGTH = 2000  # characters of a request or an answer that reports show
 DONE = "[DONE]"
 AT_ONCE = 64  # requests under way at the same time, at most
+# By host and port. Servers behind one gateway share it and a key's limits: one load at a time is what is asked of it.
+_LOADS: dict[tuple[str, int], threading.Lock] = {}
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Client:
         self._session = requests.Session()
         # Neither a proxy meant for the internet nor a password of ~/.netrc belongs on the way to a model server.
         self._session.trust_env = False
-        self._session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
+        self._session.verify = authorities(endpoint) or True
         if endpoint.api_key:
             self._session.headers["Authorization"] = f"Bearer {endpoint.api_key}"
 
@@ -91,7 +94,8 @@ class Client:
             finally:
                 other.close()
 
-        with ThreadPoolExecutor(min(len(bodies), AT_ONCE)) as pool:
+        turn = _LOADS.setdefault(self._endpoint.address, threading.Lock())
+        with turn, ThreadPoolExecutor(min(len(bodies), AT_ONCE)) as pool:
             answers = list(pool.map(post, bodies))
         self.exchanges += answers[0][2]
         return [(answer, seconds) for answer, seconds, _ in answers]
@@ -116,11 +120,35 @@ class Client:
                     chunks.append(self._chunk(path, events[-1]))
                     times.append(time.monotonic() - began)
         except requests.RequestException as error:
-            events.append(_root_cause(error))
+            events.append(hints.root_cause(error))
             raise self._unanswered("POST", path, error) from None
         finally:
             self._keep("POST", path, request, status, "\n".join(events), began)
         return Stream(tuple(chunks), tuple(times), done=events[-1:] == [DONE])
+
+    def raw(
+        self,
+        method: str,
+        target: str,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str | None] | None = None,
+    ) -> RawAnswer:
+        """The answer, whatever its status, to a request whose target is sent as it is written.
+
+        Args:
+            method: of HTTP.
+            target: the whole path; that of the endpoint's `base_url` is not put before it.
+            body: sent as JSON, and nothing is added.
+            headers: sent beside the API key, or in its place; one that is None is left out.
+        """
+        began = time.monotonic()
+        try:
+            answer = send(self._endpoint, method, target, body, headers or {}, self._timeout)
+        except (OSError, http.client.HTTPException) as error:
+            self._keep(method, target, body, None, hints.root_cause(error), began)
+            raise self._unanswered(method, target, error) from None
+        self._keep(method, target, body, answer.status, answer.text, began)
+        return answer
 
     def redacted(self, text: str) -> str:
         """`text` as it may be shown: servers and proxies repeat a refused key in their answers."""
@@ -150,7 +178,7 @@ class Client:
             with self._open(method, path, body, headers) as response:
                 answer = Answer(response.status_code, response.content.decode("utf-8", "replace"))
         except requests.RequestException as error:
-            self._keep(method, path, body, None, _root_cause(error), began)
+            self._keep(method, path, body, None, hints.root_cause(error), began)
             raise self._unanswered(method, path, error) from None
         self._keep(method, path, body, answer.status, answer.text, began)
         return answer
@@ -199,7 +227,7 @@ class Client:
             raise Wrong(
                 "events that are JSON objects, without an error among them",
                 f"the event {self.excerpt(data)} from {self.where('POST', path)}",
-                f"the engine failed during the answer: {self._journal()}",
+                f"the engine failed during the answer: {hints.journal(self._endpoint)}",
             )
         return chunk
 
@@ -219,7 +247,7 @@ class Client:
             raise Wrong(
                 "an answer",
                 f"HTTP 200 with an error in its body from {self.where(method, path)}: {self.excerpt(given.text)}",
-                f"a proxy or a former vLLM that hides the error status: {self._journal()}",
+                f"a proxy or a former vLLM that hides the error status: {hints.journal(self._endpoint)}",
             )
         return answer
 
@@ -229,51 +257,19 @@ class Client:
         raise Wrong(
             "HTTP 200",
             f"HTTP {answer.status} from {self.where(method, path)}: {self.excerpt(answer.text)}",
-            self._cause_of_status(answer.status),
+            hints.of_status(self._endpoint, answer.status),
         )
 
-    def _cause_of_status(self, status: int) -> str:
-        match status:
-            case 401 | 403:
-                return "the API key that the verification was given is not the one the server was started with"
-            case 404 | 405:
-                return "the model is served under another name, or the server is of another kind and has no such path"
-            case 400 | 422:
-                return "the server's model or flags do not allow such a request; the answer says what it minds"
-            case 503 | 429:
-                return "the server is overloaded (--max-num-queued-reqs) or a proxy has no live server: try again later"
-            case _ if status < 400:
-                return "a proxy redirects instead of forwarding: base_url must name the server itself"
-            case _:
-                return f"the engine died or refuses to go on: {self._journal()}"
-
-    def _unanswered(self, method: str, path: str, error: requests.RequestException) -> Wrong:
+    def _unanswered(self, method: str, path: str, error: Exception) -> Wrong:
         where = self.where(method, path)
         if isinstance(error, requests.ConnectTimeout):
             got = f"no connection within {CONNECT_TIMEOUT:g} s: {where}"
-            cause = f"the host is down or a firewall drops the packets: is {self._endpoint.host} reachable from here?"
-        elif isinstance(error, requests.Timeout) or "timed out" in str(error).lower():
+        elif hints.is_timeout(error):
             got = f"no answer within {self._timeout:g} s: {where}"
-            cause = f"the engine is frozen (/health stays green then) or overloaded: {self._journal()}"
-        elif isinstance(error, requests.exceptions.SSLError):
-            got = f"no TLS connection: {where}: {_root_cause(error)}"
-            cause = "the certificate is of a private authority: name its file in REQUESTS_CA_BUNDLE"
-        elif "refused" in str(error).lower():
+        elif hints.is_tls(error):
+            got = f"no TLS connection: {where}: {hints.root_cause(error)}"
+        elif hints.is_refusal(error):
             got = f"connection refused: {where}"
-            cause = f"the server is not running, or on loopback only: `systemctl status {self._endpoint.unit}` there"
         else:
-            got = f"no complete answer: {where}: {_root_cause(error)}"
-            cause = f"the server ended meanwhile, or the name is not resolved: {self._journal()}"
-        return Wrong("an answer", got, cause)
-
-    def _journal(self) -> str:
-        return f"`journalctl -u {self._endpoint.unit} -n 50` on {self._endpoint.host}"
-
-
-def _root_cause(error: BaseException) -> str:
-    """The innermost exception's words; requests and urllib3 wrap it several times."""
-    while True:
-        inner = error.__cause__ or error.__context__ or next((a for a in error.args if isinstance(a, Exception)), None)
-        if inner is None:
-            return excerpt(str(error) or type(error).__name__)
-        error = inner
+            got = f"no complete answer: {where}: {hints.root_cause(error)}"
+        return Wrong("an answer", got, hints.of_silence(self._endpoint, error))

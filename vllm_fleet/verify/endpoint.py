@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from vllm_fleet.errors import FleetError
 
 KINDS = ("llm", "embedding", "rerank")
+GATEWAY = "gateway"  # an endpoint that stands before servers
 _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "str": ((str,), "text"),
     "int": ((int,), "a whole number"),
@@ -22,27 +24,73 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
 
 
 @dataclass(frozen=True)
+class Served:
+    """A model server behind a gateway, as far as the gateway's key may use it."""
+
+    name: str
+    kind: str  # one of KINDS
+    model: str
+    url: str  # its own base URL at the gateway, without /v1
+    max_model_len: int | None = None  # tokens; None: whatever the model allows
+
+    @property
+    def path(self) -> str:
+        """The path of `url`."""
+        return urlsplit(self.url).path
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A model server on one host behind a gateway."""
+
+    server: str
+    host: str
+    unit: str
+    address: str  # where its port must be shut to all but gateways
+    port: int
+
+
+@dataclass(frozen=True)
 class Endpoint:
-    """One model server: where it is reached and what was declared for it."""
+    """One model server, or one gateway: where it is reached and what was declared for it.
+
+    A gateway has `served`, `instances` and `gateway_addresses`, a server has `model`, `dtype` and so on.
+    """
 
     name: str
     host: str
     unit: str
-    kind: str  # one of KINDS
+    kind: str  # one of KINDS, or GATEWAY
     base_url: str  # without /v1
-    model: str  # the name it is served under
-    dtype: str
-    tensor_parallel_size: int
+    model: str = ""  # the name it is served under
+    dtype: str = ""
+    tensor_parallel_size: int = 0
     max_model_len: int | None = None  # tokens; None: whatever the model allows
     tool_calls: bool = False
     api_key: str | None = field(default=None, repr=False)
     trust_remote_code: bool = False
+    ca_file: str | None = None  # certificates that are trusted instead of the usual ones
+    gateway: str | None = None  # the host of the gateway on the way to the server, if any
+    served: tuple[Served, ...] = ()
+    instances: tuple[Instance, ...] = ()
+    gateway_addresses: tuple[str, ...] = ()  # of all gateways: from there the ports of instances are open
 
     @property
     def address(self) -> tuple[str, int]:
         """Host and port of `base_url`."""
         parts = urlsplit(self.base_url)
         return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether it is reached by TLS."""
+        return urlsplit(self.base_url).scheme == "https"
+
+
+_REQUIRED = dict.fromkeys(KINDS, ("model", "dtype", "tensor_parallel_size")) | {GATEWAY: ("served",)}
+_FOREIGN = dict.fromkeys(KINDS, ("served", "instances", "gateway_addresses")) | {
+    GATEWAY: ("model", "dtype", "tensor_parallel_size", "max_model_len", "tool_calls", "gateway")
+}
 
 
 def parse_endpoints(text: str, source: str) -> list[Endpoint]:
@@ -68,29 +116,77 @@ def parse_endpoints(text: str, source: str) -> list[Endpoint]:
 
 
 def _endpoint(server: object, where: str) -> Endpoint:
-    if not isinstance(server, Mapping):
-        raise FleetError(f"{where}: expected an object, found {type(server).__name__}.")
-    where = f"{where} ({server['name']})" if isinstance(server.get("name"), str) else where
-    known = {item.name: item for item in fields(Endpoint)}
-    if unknown := sorted(map(str, set(server) - set(known))):
+    endpoint = _parsed(Endpoint, server, where)
+    where = f"{where} ({endpoint.name})"
+    if endpoint.kind not in _REQUIRED:
+        raise FleetError(f"{where}: kind must be one of {', '.join(_REQUIRED)}, found {endpoint.kind!r}.")
+    for key in _REQUIRED[endpoint.kind]:
+        if not getattr(endpoint, key):
+            raise FleetError(f"{where}: {key} is missing.")
+    for key in _FOREIGN[endpoint.kind]:
+        if getattr(endpoint, key):
+            raise FleetError(f"{where}: {key} does not apply to kind {endpoint.kind}.")
+    for one in endpoint.served:
+        if one.kind not in KINDS:
+            raise FleetError(f"{where}: {one.name}: kind must be one of {', '.join(KINDS)}, found {one.kind!r}.")
+        _check_url(one.url, where)
+    _check_url(endpoint.base_url, where)
+    if endpoint.kind == GATEWAY and urlsplit(endpoint.base_url).path:
+        raise FleetError(f"{where}: the base_url of a gateway has no path, found {endpoint.base_url!r}.")
+    _check_ca_file(endpoint.ca_file, where)
+    return endpoint
+
+
+_T = TypeVar("_T", Endpoint, Served, Instance)
+
+
+def _parsed(cls: type[_T], data: object, where: str) -> _T:
+    """`data` as an object of one of the dataclasses of this module, every field of the type that is written there."""
+    if not isinstance(data, Mapping):
+        raise FleetError(f"{where}: expected an object, found {type(data).__name__}.")
+    where = f"{where} ({data['name']})" if isinstance(data.get("name"), str) else where
+    known = {item.name: item for item in fields(cls)}
+    if unknown := sorted(map(str, set(data) - set(known))):
         raise FleetError(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(known)}.")
     values: dict[str, Any] = {}
     for key, item in known.items():
-        if key not in server:
-            if item.default is MISSING:
-                raise FleetError(f"{where}: {key} is missing.")
-            continue
-        types, wanted = _TYPES[str(item.type)]
-        value = server[key]
-        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-            found = "" if key == "api_key" else f", found {value!r}"
-            raise FleetError(f"{where}: {key} must be {wanted}{found}.")
-        values[key] = value
-    endpoint = Endpoint(**{**values, "base_url": values["base_url"].rstrip("/")})
-    if endpoint.kind not in KINDS:
-        raise FleetError(f"{where}: kind must be one of {', '.join(KINDS)}, found {endpoint.kind!r}.")
-    _check_url(endpoint.base_url, where)
-    return endpoint
+        if key in data:
+            values[key] = _value(str(item.type), data[key], key, where)
+        elif item.default is MISSING:
+            raise FleetError(f"{where}: {key} is missing.")
+    return cls(**values)
+
+
+def _value(declared: str, value: Any, key: str, where: str) -> Any:
+    match declared:
+        case "tuple[Served, ...]":
+            return tuple(_parsed(Served, one, f"{where}: {key}") for one in _list(value, key, where))
+        case "tuple[Instance, ...]":
+            return tuple(_parsed(Instance, one, f"{where}: {key}") for one in _list(value, key, where))
+        case "tuple[str, ...]":
+            return tuple(_value("str", one, key, where) for one in _list(value, key, where))
+    types, wanted = _TYPES[declared]
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        found = "" if key == "api_key" else f", found {value!r}"
+        raise FleetError(f"{where}: {key} must be {wanted}{found}.")
+    return str(value).rstrip("/") if key in ("base_url", "url") else value
+
+
+def _list(value: object, key: str, where: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise FleetError(f"{where}: {key} must be a list, found {type(value).__name__}.")
+    return value
+
+
+def _check_ca_file(file: str | None, where: str) -> None:
+    try:
+        if file is not None:
+            ssl.create_default_context(cafile=file)
+    except OSError as error:
+        raise FleetError(
+            f"{where}: ca_file {file} holds no certificates that can be read: {error}. The gateway's authority is "
+            "written there by playbooks/gateway.yml."
+        ) from None
 
 
 def _check_url(url: str, where: str) -> None:

@@ -87,7 +87,7 @@ _SOURCES: list[_Source] = []
 
 
 def check(*kinds: str, title: str, decisive: bool = False) -> Callable[[Function], Function]:
-    """Register a function as the check of its own name, for these kinds (default: all)."""
+    """Register a function as the check of its own name, for these kinds (default: those of servers)."""
 
     def register(function: Function) -> Function:
         one = Check(function.__name__, title, kinds or KINDS, function, decisive)

@@ -12,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from vllm_fleet.verify.endpoint import GATEWAY, Endpoint
 from vllm_fleet.verify.outcome import Outcome, Status
 from vllm_fleet.verify.run import ServerResult, Verification
 
@@ -36,13 +37,23 @@ def _table(verification: Verification) -> Table:
             f"{endpoint.name} on {endpoint.host}",
             endpoint.unit,
             endpoint.base_url,
-            endpoint.model,
-            endpoint.dtype,
-            f"tensor {endpoint.tensor_parallel_size}",
+            *served_as(endpoint),
             "answering" if server.answering else "NOT ANSWERING",
             verdict(server),
         )
     return table
+
+
+def served_as(endpoint: Endpoint) -> tuple[str, str, str]:
+    """Model, dtype and parallelism; a gateway has the models of all its servers, and the other two not."""
+    if endpoint.kind == GATEWAY:
+        return quantity(len(endpoint.served), "model"), "-", "-"
+    return endpoint.model, endpoint.dtype, f"tensor {endpoint.tensor_parallel_size}"
+
+
+def quantity(number: int, thing: str) -> str:
+    """Such as `1 server` or `3 servers`."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def verdict(server: ServerResult) -> str:
@@ -84,14 +95,17 @@ def explanation(outcome: Outcome) -> list[str]:
 
 def summary(verification: Verification) -> str:
     """One sentence."""
-    number = len(verification.servers)
-    servers = f"{number} server{'s' if number != 1 else ''}"
+    gateways = sum(one.endpoint.kind == GATEWAY for one in verification.servers)
+    servers = len(verification.servers) - gateways
+    asked = " and ".join(
+        quantity(number, thing) for number, thing in ((servers, "server"), (gateways, "gateway")) if number
+    )
     total = sum(one.count(Status.PASSED) + one.count(Status.FAILED) for one in verification.servers)
     failed = sum(len(one.failures) for one in verification.servers)
     time = f"{verification.seconds:.1f} s"
     if failed:
-        return f"{failed} of {total} checks failed on {servers}, in {time}."
-    return f"{servers} proved by {total} checks in {time}."
+        return f"{failed} of {total} checks failed on {asked}, in {time}."
+    return f"{asked} proved by {total} checks in {time}."
 
 
 def as_json(verification: Verification) -> dict[str, Any]:
@@ -112,9 +126,15 @@ def _server_as_json(server: ServerResult) -> dict[str, Any]:
         "unit": endpoint.unit,
         "kind": endpoint.kind,
         "base_url": endpoint.base_url,
-        "model": endpoint.model,
-        "dtype": endpoint.dtype,
-        "tensor_parallel_size": endpoint.tensor_parallel_size,
+        **(
+            {"models": [one.model for one in endpoint.served]}
+            if endpoint.kind == GATEWAY
+            else {
+                "model": endpoint.model,
+                "dtype": endpoint.dtype,
+                "tensor_parallel_size": endpoint.tensor_parallel_size,
+            }
+        ),
         "answering": server.answering,
         "verified": verdict(server),
         "checks": [
@@ -137,7 +157,9 @@ def as_html(verification: Verification) -> str:
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     template = environment.get_template("report.html.j2")
-    return template.render(verification=verification, headline=summary(verification), verdict=verdict)
+    return template.render(
+        verification=verification, headline=summary(verification), verdict=verdict, served_as=served_as
+    )
 
 
 def as_junit(verification: Verification) -> bytes:

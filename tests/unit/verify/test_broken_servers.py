@@ -12,7 +12,7 @@ from tests.broken_servers import matrix
 from tests.broken_servers.broken import Broken, failed
 from tests.broken_servers.catalogue import CATALOGUE
 from tests.broken_servers.stub import QUESTIONS, error, serving
-from vllm_fleet.verify.endpoint import KINDS, Endpoint
+from vllm_fleet.verify.endpoint import GATEWAY, KINDS, Endpoint
 from vllm_fleet.verify.outcome import Status
 from vllm_fleet.verify.registry import registered
 from vllm_fleet.verify.run import ServerResult, verify_server
@@ -45,7 +45,7 @@ def test_a_broken_server_fails_exactly_the_checks_for_it(broken: Broken) -> None
 
 def test_every_check_notices_some_broken_server() -> None:
     noticed = {check for one in CATALOGUE for check in failed(verified(one.id))}
-    assert {check.id for kind in KINDS for check in registered(kind, QUESTIONS)} - noticed == set()
+    assert {check.id for kind in (*KINDS, GATEWAY) for check in registered(kind, QUESTIONS)} - noticed == set()
 
 
 def test_broken_servers_are_many_and_have_names_of_their_own() -> None:
@@ -93,7 +93,7 @@ def test_a_server_without_tool_calls_is_not_asked_for_them() -> None:
     with serving("llm", tool_calls=False) as endpoint:
         result = verify_server(endpoint, QUESTIONS, timeout=20)
     calls = {f"{verb}_{one.id}" for verb in ("calls_tool", "streams_tool_call") for one in QUESTIONS.tools}
-    assert {one.check for one in result.outcomes if one.status is Status.NOT_RUN} == calls
+    assert {one.check for one in result.outcomes if one.status is Status.NOT_RUN} == {*calls, "dify_reads_tool_calls"}
     assert failed(result) == {}
 
 

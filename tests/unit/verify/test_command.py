@@ -14,6 +14,8 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.broken_servers.stub import Answer, Json, serving
+from tests.broken_servers.stub_gateway import KEY as GATEWAY_KEY
+from tests.broken_servers.stub_gateway import serving_gateway
 from vllm_fleet.verify.endpoint import Endpoint
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -46,6 +48,27 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield handed_over(directory, llm, rerank)
 
 
+@pytest.fixture(scope="module")
+def behind_a_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A gateway, and one of the servers behind it as it is reached through it."""
+    directory = tmp_path_factory.mktemp("gateway")
+    with serving_gateway() as gateway:
+        server = Endpoint(
+            name="rerank",
+            host="gpu-1",
+            unit="vllm-rerank.service",
+            kind="rerank",
+            base_url=f"{gateway.base_url}/servers/rerank",
+            model="tiny-rerank",
+            dtype="float16",
+            tensor_parallel_size=1,
+            api_key=GATEWAY_KEY,
+            ca_file=gateway.ca_file,
+            gateway="stub-host",
+        )
+        yield handed_over(directory, gateway, server)
+
+
 def verify(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     return run("-m", "vllm_fleet.verify", *arguments, stdin=stdin)
 
@@ -66,6 +89,35 @@ def test_healthy_servers_give_a_table_and_status_0(healthy: str) -> None:
         assert words in done.stdout
     assert "3 servers proved by" in done.stdout
     assert not any(line.endswith(" ") for line in done.stdout.splitlines())
+
+
+def test_a_gateway_and_a_server_behind_it_are_reported_each_as_what_it_is(
+    behind_a_gateway: str, tmp_path: Path
+) -> None:
+    report, junit, page = tmp_path / "report.json", tmp_path / "junit.xml", tmp_path / "report.html"
+    done = verify(
+        *("--endpoints", behind_a_gateway, "--output", str(report), "--junit", str(junit), "--html", str(page))
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    row = next(line for line in done.stdout.splitlines() if "gateway on stub-host" in line)
+    assert re.search(r"vllm-gateway\.service +https://127\.0\.0\.1:\d+ +4 models +- +- +answering +11/11 checks", row)
+    assert "1 server and 1 gateway proved by" in done.stdout
+    gateway, server = json.loads(report.read_text())["servers"]
+    assert gateway["models"] == ["tiny-llm", "tiny-coder", "tiny-embedding", "tiny-rerank"]
+    assert "dtype" not in gateway
+    assert server["model"] == "tiny-rerank"
+    suites = ElementTree.parse(junit).getroot()
+    assert [suite.get("name") for suite in suites] == ["gateway on stub-host", "rerank on gpu-1"]
+    written = page.read_text(encoding="utf-8")
+    assert "<td>4 models</td>\n<td>gateway</td>" in written
+    assert GATEWAY_KEY not in done.stdout + report.read_text() + junit.read_text() + written
+
+
+def test_the_suite_asks_through_a_gateway(behind_a_gateway: str) -> None:
+    done = post_deploy("-v", "tests/post_deploy", "--endpoints", behind_a_gateway)
+    assert done.returncode == 0, done.stdout
+    assert "test_server[gateway-operations_hidden] PASSED" in done.stdout
+    assert "test_server[rerank-key_required] PASSED" in done.stdout
 
 
 def test_endpoints_are_read_from_standard_input(healthy: str) -> None:

@@ -27,6 +27,18 @@ SERVER: dict[str, Any] = {
     "trust_remote_code": False,
 }
 
+GATEWAY: dict[str, Any] = {
+    "name": "gateway",
+    "host": "gw-1",
+    "unit": "vllm-gateway.service",
+    "kind": "gateway",
+    "base_url": "https://gw.example:8443",
+    "api_key": "sk-secret",
+    "served": [{"name": "llm", "kind": "llm", "model": "m", "url": "https://gw.example:8443/servers/llm"}],
+    "instances": [{"server": "llm", "host": "gpu-1", "unit": "vllm-llm.service", "address": "10.0.0.2", "port": 32804}],
+    "gateway_addresses": ["gw.example"],
+}
+
 
 def parse(*servers: dict[str, Any]) -> list[Endpoint]:
     return parse_endpoints(json.dumps({"servers": servers}), "servers.json")
@@ -38,6 +50,58 @@ def test_an_endpoint_is_read_and_hides_its_key() -> None:
     assert endpoint.address == ("10.0.0.2", 32804)
     assert endpoint.api_key == "sk-secret"
     assert "sk-secret" not in repr(endpoint)
+
+
+def test_a_gateway_is_read_with_what_is_behind_it() -> None:
+    (gateway,) = parse(GATEWAY)
+    assert (gateway.served[0].path, gateway.served[0].max_model_len) == ("/servers/llm", None)
+    assert (gateway.instances[0].address, gateway.instances[0].port) == ("10.0.0.2", 32804)
+    assert gateway.gateway_addresses == ("gw.example",)
+    assert "sk-secret" not in repr(gateway)
+
+
+def test_a_server_behind_a_gateway_is_read_with_its_path() -> None:
+    (server,) = parse(SERVER | {"base_url": "https://gw.example:8443/servers/llm/", "gateway": "gw-1"})
+    assert server.base_url == "https://gw.example:8443/servers/llm"
+    assert server.address == ("gw.example", 8443)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"served": []}, "served is missing"),
+        ({"served": "llm"}, "served must be a list, found str"),
+        ({"served": [{"name": "llm"}]}, "served (llm): kind is missing"),
+        ({"served": [GATEWAY["served"][0] | {"kind": "gateway"}]}, "kind must be one of llm, embedding, rerank"),
+        ({"served": [GATEWAY["served"][0] | {"url": "gw/servers/llm"}]}, "base_url must look like http://"),
+        ({"instances": [GATEWAY["instances"][0] | {"port": "32804"}]}, "port must be a whole number, found '32804'"),
+        ({"instances": [GATEWAY["instances"][0] | {"key": "x"}]}, "unknown key 'key'; known are server, host"),
+        ({"gateway_addresses": [1]}, "gateway_addresses must be text, found 1"),
+        ({"model": "m"}, "model does not apply to kind gateway"),
+        ({"base_url": "https://gw.example:8443/servers/llm"}, "the base_url of a gateway has no path"),
+    ],
+    ids=str,
+)
+def test_a_wrong_value_of_a_gateway_is_named(change: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(FleetError) as raised:
+        parse(GATEWAY | change)
+    assert "server 1 (gateway)" in str(raised.value)
+    assert sentence in str(raised.value)
+
+
+def test_what_belongs_to_a_gateway_is_refused_of_a_server() -> None:
+    with pytest.raises(FleetError, match=r"server 1 \(llm\): served does not apply to kind llm"):
+        parse(SERVER | {"served": GATEWAY["served"]})
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_certificates_that_cannot_be_read_are_a_sentence(tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "ca.pem"
+    if content:
+        file.write_text(content)
+    with pytest.raises(FleetError) as raised:
+        parse(SERVER | {"ca_file": str(file)})
+    assert f"server 1 (llm): ca_file {file} holds no certificates that can be read" in str(raised.value)
 
 
 def test_a_built_in_question_can_be_left_out_with_a_reason(tmp_path: Path) -> None:
@@ -74,7 +138,7 @@ def test_a_file_of_another_form_is_refused(text: str, sentence: str) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"kind": "chat"}, "kind must be one of llm, embedding, rerank, found 'chat'"),
+        ({"kind": "chat"}, "kind must be one of llm, embedding, rerank, gateway, found 'chat'"),
         ({"tensor_parallel_size": "2"}, "tensor_parallel_size must be a whole number, found '2'"),
         ({"tensor_parallel_size": True}, "tensor_parallel_size must be a whole number, found True"),
         ({"base_url": "10.0.0.2:32804"}, "base_url must look like http://"),

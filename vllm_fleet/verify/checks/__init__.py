@@ -8,7 +8,10 @@ from vllm_fleet.verify.checks import (  # noqa: F401, I001
     tools,
     embedding,
     rerank,
+    dify,
     length,
     load,
     golden,
+    gateway,
+    gateway_doors,
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 from vllm_fleet.verify import shapes
 from vllm_fleet.verify.client import Client
-from vllm_fleet.verify.endpoint import Endpoint
+from vllm_fleet.verify.endpoint import GATEWAY, KINDS, Endpoint
 from vllm_fleet.verify.outcome import Wrong, excerpt
 from vllm_fleet.verify.questions import Questions
 from vllm_fleet.verify.registry import check
@@ -47,9 +47,9 @@ def served_length(client: Client, endpoint: Endpoint) -> int:
     return length
 
 
-@check(title="answers GET /v1/models", decisive=True)
+@check(*KINDS, GATEWAY, title="answers GET /v1/models", decisive=True)
 def reachable(client: Client, endpoint: Endpoint, questions: Questions) -> None:
-    """The port is open, the key is right and something like vLLM answers."""
+    """The port is open, its certificate fits, the key is right and something like vLLM answers."""
     served_models(client)
 
 

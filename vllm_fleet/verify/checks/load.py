@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,7 +34,7 @@ def chats_at_once(client: Client, endpoint: Endpoint, questions: Questions) -> l
         raise NotRun("alone no answer is right either, see the checks answers_*")
     chosen = [right[number % len(right)] for number in range(CHATS)]
     bodies = [_chat(one.messages) | {"ignore_eos": True, "max_tokens": TOKENS} for one in chosen]
-    answers, seconds = _at_once(client, CHAT, bodies)
+    answers = client.post_at_once(CHAT, bodies)
     tokens = 0
     for question, (answer, _) in zip(chosen, answers, strict=True):
         text = shapes.reply(answer).text
@@ -51,7 +50,7 @@ def chats_at_once(client: Client, endpoint: Endpoint, questions: Questions) -> l
     return [
         *([Figure("first_token_seconds", first)] if first else []),
         Figure("slowest_seconds", slowest),
-        Figure("tokens_per_second", tokens / seconds),
+        Figure("tokens_per_second", tokens / slowest),
     ]
 
 
@@ -61,7 +60,7 @@ def texts_at_once(client: Client, endpoint: Endpoint, questions: Questions) -> l
     texts = [text for one in questions.closer for text in (one.text, one.unrelated)] or list(questions.guide_texts)
     alone = [shapes.vectors(client.post(EMBEDDINGS, {"input": [text]}), 1)[0] for text in texts]
     places = [number % len(texts) for number in range(TEXTS)]
-    answers, seconds = _at_once(client, EMBEDDINGS, [{"input": [texts[place]]} for place in places])
+    answers = client.post_at_once(EMBEDDINGS, [{"input": [texts[place]]} for place in places])
     for place, (answer, _) in zip(places, answers, strict=True):
         vector, text = shapes.vectors(answer, 1)[0], excerpt(texts[place])
         # Also where a vector has no direction, which is another check's finding.
@@ -72,7 +71,7 @@ def texts_at_once(client: Client, endpoint: Endpoint, questions: Questions) -> l
                 _MIXED_UP,
             )
     slowest = max(time for _, time in answers)
-    return [Figure("slowest_seconds", slowest), Figure("texts_per_second", TEXTS / seconds)]
+    return [Figure("slowest_seconds", slowest), Figure("texts_per_second", TEXTS / slowest)]
 
 
 @check("rerank", title=f"ranks {RANKINGS} questions at once as it ranks them alone")
@@ -82,7 +81,7 @@ def rankings_at_once(client: Client, endpoint: Endpoint, questions: Questions) -
     bodies = [{"query": one.query, "documents": one.documents} for one in asked]
     alone = [_scores(client.post(RERANK, body), body) for body in bodies]
     places = [number % len(asked) for number in range(RANKINGS)]
-    answers, seconds = _at_once(client, RERANK, [bodies[place] for place in places])
+    answers = client.post_at_once(RERANK, [bodies[place] for place in places])
     for place, (answer, _) in zip(places, answers, strict=True):
         found, query = _scores(answer, bodies[place]), excerpt(asked[place].query)
         if any(abs(one - other) > SAME_SCORE for one, other in zip(found, alone[place], strict=True)):
@@ -93,13 +92,7 @@ def rankings_at_once(client: Client, endpoint: Endpoint, questions: Questions) -
             )
     documents = sum(len(asked[place].documents) for place in places)
     slowest = max(time for _, time in answers)
-    return [Figure("slowest_seconds", slowest), Figure("documents_per_second", documents / seconds)]
-
-
-def _at_once(client: Client, path: str, bodies: Sequence[Body]) -> tuple[list[tuple[Mapping[str, Any], float]], float]:
-    began = time.monotonic()
-    answers = client.post_at_once(path, bodies)
-    return answers, time.monotonic() - began
+    return [Figure("slowest_seconds", slowest), Figure("documents_per_second", documents / slowest)]
 
 
 def _chat(messages: Sequence[Body]) -> dict[str, Any]:
