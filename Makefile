@@ -38,8 +38,9 @@ setup-dev:
 setup-lab:
 	@scripts/bootstrap --dev --lab
 
-locks: setup-dev ## bring the lock files of the controller and of the hosts up to date
+locks: setup-dev ## bring the lock files of the controller, of the hosts and of the clients in the tests up to date
 	@scripts/lock-controller
+	@scripts/lock-clients
 	@scripts/lock-runtime
 
 docs: setup-dev ## write the roles' READMEs from their argument specs

@@ -1,0 +1,1 @@
+"""Snippets for other clients than Dify, written for the deployment at hand. Pure."""
