@@ -22,6 +22,11 @@ ENVIRONMENT = os.environ | {
 }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the end-to-end test first: it makes its host from nothing, and the others go on with what it leaves."""
+    items.sort(key=lambda item: item.path.name != "test_end_to_end.py")
+
+
 @dataclass(frozen=True)
 class Done:
     """A finished command: exit status and everything it printed."""

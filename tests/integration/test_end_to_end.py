@@ -131,7 +131,7 @@ def test_quickstart_on_a_deployed_host_is_quick(deployed: Done) -> None:
     began = time.monotonic()
     done = run("make", "quickstart")
     assert done.status == 0, done.output[-4000:]
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 90
 
 
 def test_what_vllm_reports_of_its_memory_is_kept_for_the_next_plan(deployed: Done, lab_host: LabHost) -> None:
@@ -222,8 +222,8 @@ def test_a_server_that_cannot_start_is_reported_with_vllm_s_own_reason(deployed:
     assert "max_num_batched_tokens (8)" in done.output.split("What it said first:")[1]
 
 
-def test_one_server_less_and_a_key_more(deployed: Done, lab_host: LabHost, tmp_path: Path) -> None:
-    """A server that is declared no more goes; a key guards /v1 and is seen nowhere."""
+def test_one_server_less_and_a_key_of_the_servers_own(deployed: Done, lab_host: LabHost, tmp_path: Path) -> None:
+    """A server that is declared no more goes, also from the gateway; the servers' own key is seen nowhere."""
     key = "sk-not-to-be-seen-4711"
     one = {
         "name": "embedding",
@@ -241,11 +241,27 @@ def test_one_server_less_and_a_key_more(deployed: Done, lab_host: LabHost, tmp_p
     assert key not in done.output
     assert lab_host.active(UNITS) == ["vllm-embedding.service"]
     assert lab_host.do("test", "-e", "/etc/systemd/system/vllm-llm.service").status != 0
-    url = f"http://{json.loads(run('ansible-inventory', '--host', 'lab-1').output)['ansible_host']}:32805/v1/models"
-    assert requests.get(url, timeout=30).status_code == 401
-    assert requests.get(url, headers={"Authorization": f"Bearer {key}"}, timeout=30).status_code == 200
+    assert served_by_gateway() == ["tiny-embedding"]
+    # Between gateway and server stands the servers' own key.
+    ask = (
+        "import urllib.request as u; print(u.urlopen(u.Request('http://127.0.0.1:32805/v1/models', headers={})).status)"
+    )
+    assert "401: Unauthorized" in lab_host.do("python3", "-c", ask).output
+    with_key = ask.replace("{}", f"{{'Authorization': 'Bearer {key}'}}")
+    assert lab_host.read("python3", "-c", with_key) == "200"
     seen = lab_host.read("ps", "axwwe") + lab_host.read("systemctl", "show", UNITS[1]) + journals(lab_host)
     assert key not in lab_host.read("ps", "axww")
     assert key not in seen.replace("VLLM_API_KEY=" + key, "")
-    logs = [path for path in (ROOT / ".vllm-fleet").rglob("*") if path.is_file()]
-    assert [path for path in logs if key in path.read_text(errors="replace")] == []
+
+
+def served_by_gateway() -> list[str]:
+    """Return the models that the gateway lists, as a client with the key and the authority asks it."""
+    address = json.loads(run("ansible-inventory", "--host", "lab-1").output)["ansible_host"]
+    answer = requests.get(
+        f"https://{address}:8443/v1/models",
+        headers={"Authorization": f"Bearer {run('scripts/gateway-keys', 'show', 'default').output.strip()}"},
+        verify=run("scripts/gateway-keys", "ca").output.strip(),
+        timeout=30,
+    )
+    assert answer.status_code == 200, answer.text
+    return [one["id"] for one in answer.json()["data"]]
