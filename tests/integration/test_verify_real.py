@@ -28,8 +28,6 @@ QUESTIONS = load_questions()
 MODELS = "/var/lib/vllm-fleet/models"
 BIN = "/opt/vllm-fleet/current/bin"
 PORT = 33001
-# The servers themselves are asked, from the controller.
-OPENED = ("-e", "model_server_bind_address=0.0.0.0", "-e", '{"model_firewall_enabled": false}')
 READY_SECONDS = 400
 KEY = "key-of-the-wrong-server"
 # A chat template that knows nothing of roles, turns or tools.
@@ -39,10 +37,10 @@ FOREIGN_TEMPLATE = "{% for message in messages %}{{ message.content }}\n{% endfo
 @pytest.fixture(scope="module")
 def deployed(lab_host: LabHost, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Endpoint]:
     """The endpoints of a deployed lab, by kind."""
-    done = run("scripts/deploy", "site.yml", *OPENED, timeout=1500)
+    done = run("scripts/deploy", "site.yml", timeout=1500)
     assert done.status == 0, done.output[-6000:]
     file = tmp_path_factory.mktemp("endpoints") / "endpoints.json"
-    done = run("ansible-playbook", "playbooks/endpoints.yml", "-e", f"endpoints_file={file}", *OPENED)
+    done = run("ansible-playbook", "playbooks/endpoints.yml", "-e", f"endpoints_file={file}")
     assert done.status == 0, done.output[-4000:]
     return {one.kind: one for one in parse_endpoints(file.read_text(encoding="utf-8"), str(file))}
 
@@ -124,7 +122,7 @@ def test_the_playbook_asks_own_questions_and_leaves_two_reports(
     own.write_text("rerank: {ranking: [{id: boiling_water, skip: it is cold here}]}")
     reports = [tmp_path / f"verification.{ending}" for ending in ("json", "html")]
     variables = ("-e", f"verification_questions={own}", "-e", f"verification_directory={tmp_path}")
-    done = run("ansible-playbook", "playbooks/verify.yml", *variables, *OPENED)
+    done = run("ansible-playbook", "playbooks/verify.yml", *variables)
     assert done.status == 0, done.output[-4000:]
     assert all("it is cold here" in file.read_text(encoding="utf-8") for file in reports)
 
