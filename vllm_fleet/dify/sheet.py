@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from vllm_fleet.dify.models import (
     dify_models,
     usable_servers,
 )
+from vllm_fleet.gateway.firewall import is_loopback
 
 TEMPLATE = "sheet.md.j2"
 # What is made of the context length.
@@ -137,7 +137,7 @@ def _row(name: str, value: str, sheet: Sheet) -> dict[str, str]:
 def _warnings(plan: Plan, key: Mapping[str, Any], models: Sequence[DifyModel]) -> list[str]:
     """What will not work, or not well, as it is declared."""
     found = []
-    if _is_loopback(urlsplit(plan["base_url"]).hostname or ""):
+    if is_loopback(urlsplit(plan["base_url"]).hostname or ""):
         found.append(
             f"{plan['base_url']} leads nowhere from Dify: in its plugin daemon's container 127.0.0.1 is that "
             f"container. Declare gateway_address with an address of {plan['host']} that the container reaches."
@@ -169,10 +169,3 @@ def _warnings(plan: Plan, key: Mapping[str, Any], models: Sequence[DifyModel]) -
         if count > 1:
             found.append(f"{count} servers serve the name {model}, and Dify knows a model by its name only: enter one.")
     return found
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

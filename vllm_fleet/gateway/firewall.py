@@ -15,7 +15,7 @@ def exposed_ports(servers: Iterable[Mapping[str, Any]]) -> list[int]:
     """Return the ports of servers that listen on anything but loopback, by what is passed to vLLM."""
     words = [server["argv"] for server in servers]
     # vLLM without --host listens everywhere.
-    exposed = {_option(argv, "--port") for argv in words if not _is_loopback(_option(argv, "--host") or "")}
+    exposed = {_option(argv, "--port") for argv in words if not is_loopback(_option(argv, "--host") or "")}
     return sorted(int(port) for port in exposed if port)
 
 
@@ -29,7 +29,8 @@ def _option(argv: Sequence[str], name: str) -> str | None:
     return dict(pairwise(argv)).get(name)
 
 
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
+    """Whether an address or name is the host's own, which nobody else reaches."""
     try:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
