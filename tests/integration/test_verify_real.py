@@ -158,7 +158,8 @@ def test_without_a_tool_parser_with_a_key_and_shorter(lab_host: LabHost, deploye
     declared = deployed["llm"]
     model = f"{MODELS}/lab--tiny-qwen2"
     with wrong_server(lab_host, declared, model, "--max-model-len", "1024", key=KEY) as endpoint:
-        require(failures(replace(endpoint, max_model_len=1024)), "tool", "calls_tool_*", "streams_tool_call_*")
+        patterns = ("calls_tool_*", "streams_tool_call_*", "dify_reads_tool_calls")
+        require(failures(replace(endpoint, max_model_len=1024)), "tool", *patterns)
         require(failures(replace(endpoint, tool_calls=False)), "max_model_len 2048", "model_length")
         require(failures(replace(endpoint, api_key="another-key")), "API key", "reachable")
         assert failures(replace(endpoint, max_model_len=1024, tool_calls=False)) == {}

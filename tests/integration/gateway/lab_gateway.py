@@ -22,6 +22,7 @@ TOOLS = Path(__file__).parent / "tools"
 TOOLS_THERE = "/tmp/gateway-tools"
 SOCKET = "/run/vllm-gateway/admin.sock"
 UNIT = "vllm-gateway.service"
+CHAT = "/v1/chat/completions"
 # What the units' own probes and the gateway's checks ask all the time; they are answered with 200.
 PROBES = {
     ("GET", "/health"),
@@ -39,6 +40,26 @@ s.sendall(sys.argv[2].encode() + b"\\n")
 while data := s.recv(65536):
     sys.stdout.write(data.decode())
 """
+
+
+def chat(tokens: int, stream: bool = True) -> dict[str, Any]:
+    """Return a request that gets exactly so many tokens."""
+    message = {"role": "user", "content": "Count."}
+    return {
+        "model": "tiny-qwen2",
+        "messages": [message],
+        "max_tokens": tokens,
+        "ignore_eos": True,
+        "stream": stream,
+        "temperature": 0,
+    }
+
+
+def result(process: subprocess.Popen[str]) -> Any:
+    """Wait for a tool; return what it found."""
+    output, complaint = process.communicate(timeout=150)
+    assert process.returncode == 0, complaint[-3000:]
+    return json.loads(output.splitlines()[-1])
 
 
 @dataclass
@@ -101,6 +122,19 @@ class LabGateway:
             if process.poll() is None:
                 process.kill()
             process.wait()
+
+    @contextmanager
+    def holding(self, at_once: int, door: dict[str, Any] | None = None) -> Iterator[list[bool]]:
+        """Have so many streams under way during the with-block; tell after it whether each then came whole."""
+        whole: list[bool] = []
+        with self.running("held", door=door or self.door(), path=CHAT, body=chat(1900), at_once=at_once) as process:
+            assert process.stdout is not None
+            assert process.stdin is not None
+            assert process.stdout.readline() == "begun\n"
+            yield whole
+            process.stdin.write("read\n")
+            process.stdin.flush()
+            whole += result(process)
 
     def ask_socket(self, command: str) -> str:
         """Say a command to HAProxy's admin socket."""

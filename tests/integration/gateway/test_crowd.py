@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.gateway.lab_gateway import LabGateway
-from tests.integration.gateway.test_streaming import CHAT, chat, result
+from tests.integration.gateway.lab_gateway import CHAT, LabGateway, chat, result
 
 pytestmark = [pytest.mark.integration, pytest.mark.serving]
 

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import ROOT, Done, run, wait_until
-from tests.integration.gateway.lab_gateway import FETCH, UNIT, LabGateway
-from tests.integration.gateway.test_streaming import CHAT, chat, result
+from tests.integration.gateway.lab_gateway import CHAT, FETCH, UNIT, LabGateway, chat, result
 
 pytestmark = [pytest.mark.integration, pytest.mark.serving]
 
@@ -66,18 +65,11 @@ def workers(gateway: LabGateway) -> int:
 
 
 def test_a_reload_loses_neither_streams_nor_requests(gateway: LabGateway) -> None:
-    streams = gateway.running("held", door=gateway.door(), path=CHAT, body=chat(1900), at_once=5)
-    with asked_all_the_time(gateway) as short, streams as process:
-        assert process.stdout is not None
-        assert process.stdin is not None
-        assert process.stdout.readline() == "begun\n"
+    with asked_all_the_time(gateway) as short, gateway.holding(5) as whole:
         for _ in range(3):
             gateway.host.read("systemctl", "reload", UNIT)
             time.sleep(1)
         during = workers(gateway)
-        process.stdin.write("read\n")
-        process.stdin.flush()
-        whole = result(process)
     assert whole == [True] * 5
     assert_none_was_lost(short)
     assert during > 1, "the streams were over before the reload"

@@ -58,7 +58,11 @@ def _read(sock: socket.socket, started: float, given: dict[str, Any]) -> bytes:
     if "hang_up" not in given:
         sock.settimeout(given.get("wait", 120))
         return sock.recv(65536)
-    sock.settimeout(max(started + given["hang_up"] - time.monotonic(), 0.001))
+    # Where more is there already, a time-out alone would never come.
+    left = started + given["hang_up"] - time.monotonic()
+    if left <= 0:
+        return b""
+    sock.settimeout(left)
     try:
         return sock.recv(65536)
     except TimeoutError:
