@@ -6,17 +6,23 @@ vLLM behind a gateway are tried in tests/integration/gateway.
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
+import re
+import ssl
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
 
 from tests.integration.conftest import LabHost, make_host, run, wait_until
+from tests.integration.gateway.lab_gateway import ASK_SOCKET, SOCKET
 
 pytestmark = pytest.mark.integration
 
@@ -29,7 +35,9 @@ SERVERS = (
     ("rerank", "rerank", "rerank-model", 33103),
 )
 NARROW = "sk-narrow-0123456789"
+ONE = "sk-one-at-a-time-0123456789"
 UPSTREAM = "sk-between-gateway-and-servers"
+VLLM_HEADERS = {"host", "content-type", "content-length", "accept", "authorization", "x-request-id"}
 
 
 @dataclass(frozen=True)
@@ -39,16 +47,41 @@ class Deployed:
     base_url: str
     ca_file: str
     key: str
+    variables: Path
 
-    def post(self, path: str, body: dict[str, Any] | str, key: str = "") -> requests.Response:
+    def deploy(self, *options: str, without: str = "") -> str:
+        """Run the role again, for all servers or all but one; return Ansible's recap of the gateway."""
+        planned = json.loads(self.variables.read_text())["planned"]
+        fewer = {host: [one for one in servers if one["name"] != without] for host, servers in planned.items()}
+        variables = ("-e", f"@{self.variables}", "-e", json.dumps({"planned": fewer}))
+        done = run("ansible-playbook", str(HERE / "gateway.yml"), *variables, *options)
+        assert done.status == 0, done.output[-4000:]
+        return next(line for line in done.output.splitlines() if line.startswith("gateway-1 "))
+
+    def post(
+        self, path: str, body: dict[str, Any] | str, key: str = "", more: dict[str, str] | None = None, **how: Any
+    ) -> requests.Response:
         """Send a request; a body that is text goes as it is written."""
         return requests.post(
             self.base_url + path,
             data=body if isinstance(body, str) else json.dumps(body),
-            headers={"Authorization": f"Bearer {key or self.key}", "Content-Type": "application/json"},
+            headers={"Authorization": f"Bearer {key or self.key}", "Content-Type": "application/json", **(more or {})},
             verify=self.ca_file,
             timeout=30,
+            **how,
         )
+
+    def begin(self, path: str, length: int, part: bytes = b"") -> http.client.HTTPResponse:
+        """Send a part of a body; return what is answered to it.
+
+        Python's requests sends the whole body first, and is not told why it is cut off.
+        """
+        url = urlsplit(self.base_url)
+        trusting = ssl.create_default_context(cafile=self.ca_file)
+        connection = http.client.HTTPSConnection(url.hostname or "", url.port, context=trusting, timeout=30)
+        headers = {"authorization": f"Bearer {self.key}", "content-length": str(length)}
+        connection.request("POST", path, body=part, headers=headers)
+        return connection.getresponse()
 
     def reached(self, path: str, body: dict[str, Any] | str, key: str = "") -> str:
         """Return which server a request reached."""
@@ -61,6 +94,13 @@ def addresses() -> dict[str, str]:
     """Return the addresses of the lab's hosts."""
     found = json.loads(run("ansible-inventory", "--list").output)["_meta"]["hostvars"]
     return {name: str(variables["ansible_host"]) for name, variables in found.items()}
+
+
+def logged(host: LabHost, key: str) -> list[dict[str, Any]]:
+    """Return what the gateway logged of the requests with a key."""
+    lines = host.read("journalctl", "--output=cat", "--unit=vllm-gateway").splitlines()
+    found = [json.loads(line) for line in lines if line.startswith("{")]
+    return [one for one in found if one.get("key") == key]
 
 
 def planned(host: str, address: str) -> list[dict[str, Any]]:
@@ -103,7 +143,11 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         "planned": {host: planned(host, where[host]) for host in HOSTS},
         "told_file": str(told),
         "gateway_secrets_directory": str(directory / "secrets"),
-        "gateway_keys": [{"name": "default"}, {"name": "narrow", "key": NARROW, "servers": ["large"]}],
+        "gateway_keys": [
+            {"name": "default"},
+            {"name": "narrow", "key": NARROW, "servers": ["large"]},
+            {"name": "one", "key": ONE, "concurrent_requests": 1},
+        ],
         "model_server_api_key": UPSTREAM,
     }
     file = directory / "variables.json"
@@ -111,7 +155,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     done = run("ansible-playbook", str(HERE / "gateway.yml"), "-e", f"@{file}")
     assert done.status == 0, done.output[-4000:]
     found = json.loads(told.read_text())
-    yield Deployed(found["base_url"], found["ca_file"], found["keys"]["default"][0])
+    yield Deployed(found["base_url"], found["ca_file"], found["keys"]["default"][0], file)
     run("scripts/lab", "down", "lab-2", "gateway-1")
 
 
@@ -136,21 +180,124 @@ def test_an_unknown_model_is_answered_with_those_there_are(gateway: Deployed) ->
     assert error["request_id"] == answer.headers["x-request-id"]
 
 
-def test_a_model_behind_what_is_looked_at_is_refused_with_the_urls_that_need_no_look(gateway: Deployed) -> None:
-    body = chat("small-model", 8 << 20)
-    # Python's requests sees no answer to a body that is refused half way, over TLS; curl and httpx do.
-    first = '{"model": "small-model", ' + body.removeprefix("{")
-    assert gateway.reached("/v1/chat/completions", first).startswith("small@")
-    assert gateway.reached("/servers/small/v1/chat/completions", body).startswith("small@")
-    short = gateway.post("/v1/chat/completions", {"messages": []})
-    assert short.status_code == 413
-    assert "/servers/large/v1" in short.json()["error"]["message"]
+@pytest.mark.parametrize("length", [130_000, 8 << 20, (64 << 20) - 1000], ids=["130 kB", "8 MiB", "64 MiB"])
+def test_the_model_is_found_behind_however_long_a_text(gateway: Deployed, length: int) -> None:
+    for model, server in (("small-model", "small@"), ("org/large-model", "large@")):
+        body = chat(model, length)
+        got = gateway.post("/v1/chat/completions", body).json()
+        assert got["name"].startswith(server)
+        assert got["bytes"] == len(body)
 
 
-def test_a_body_of_32_mib_goes_through_whole(gateway: Deployed) -> None:
-    body = chat("small-model", 32 << 20)
-    answer = gateway.post("/servers/small/v1/chat/completions", body)
-    assert answer.json()["bytes"] == len(body)
+def test_a_body_beyond_the_limit_is_told_so(gateway: Deployed) -> None:
+    # The length is enough to know.
+    answer = gateway.begin("/v1/chat/completions", (64 << 20) + 1)
+    assert (answer.status, json.load(answer)["error"]["code"]) == (413, "request_too_large")
+
+
+@pytest.mark.parametrize("length", [0, 1 << 20], ids=["short", "long"])
+def test_a_body_that_names_no_model_or_an_unknown_one_is_answered_with_those_there_are(
+    gateway: Deployed, length: int
+) -> None:
+    for body, status, code in (
+        (json.dumps({"messages": "x" * length}), 400, "model_missing"),
+        (json.dumps({"messages": "x" * length, "model": 7}), 404, "model_not_found"),
+        (json.dumps({"messages": "x" * length, "model": "a\r\nx-other: 1"}), 404, "model_not_found"),
+        (chat("m" * 5000, length), 404, "model_not_found"),
+    ):
+        answer = gateway.post("/v1/chat/completions", body)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (status, code)
+        assert "/servers/large/v1" in error["message"]
+        assert error["request_id"] == answer.headers["x-request-id"]
+
+
+def test_a_long_request_is_one_request_in_limits_and_log_and_with_one_id(gateway: Deployed) -> None:
+    answer = gateway.post("/v1/chat/completions", chat("small-model", 1 << 20), ONE)
+    assert answer.status_code == 200, answer.text
+    headers = {name.lower(): value for name, value in answer.json()["headers"].items()}
+    identity = answer.headers["x-request-id"]
+    assert headers["x-request-id"] == identity
+    assert set(headers) <= VLLM_HEADERS
+    host = LabHost("gateway-1")
+    gateway.reached("/v1/chat/completions", chat("small-model"), ONE)
+    wait_until(lambda: len(logged(host, "one")) > 1, 10)
+    long, short = logged(host, "one")
+    assert (long["request_id"], long["model"], long["status"]) == (identity, "small-model", 200)
+    assert long["bytes_in"] > 1 << 20
+    # The client's address, not one of the other HAProxy.
+    assert long["client"] == short["client"]
+
+
+def test_the_other_haproxy_has_little_to_reach(gateway: Deployed) -> None:
+    host = LabHost("gateway-1")
+    exposure = float(host.read("systemd-analyze", "security", "--no-pager", "vllm-gateway-lookup.service").split()[-3])
+    assert exposure < 3.0
+    assert "vllm-gateway-lookup" not in host.read("ss", "--listening", "--tcp", "--udp", "--processes")
+
+
+def test_a_client_cannot_say_that_its_request_was_looked_at(gateway: Deployed) -> None:
+    spoof = {"x-vllm-gateway-model": "b3JnL2xhcmdlLW1vZGVs"}
+    for length in (0, 1 << 20):
+        answer = gateway.post("/v1/chat/completions", chat("small-model", length), more=spoof)
+        assert answer.json()["name"].startswith("small@")
+
+
+def test_a_stream_after_a_long_request_comes_as_it_is_made_and_ends_with_its_client(gateway: Deployed) -> None:
+    body = '{"stream": true, ' + chat("small-model", 1 << 20).removeprefix("{")
+    with gateway.post("/v1/chat/completions", body, stream=True) as answer:
+        assert answer.status_code == 200
+        began = time.monotonic()
+        coming = answer.iter_content(6)
+        pieces = [next(coming) for _ in range(5)]
+    assert pieces == [b"piece "] * 5
+    assert 0.5 < time.monotonic() - began < 5
+
+    sent: list[str] = []
+
+    def told() -> bool:
+        logs = [LabHost(host).do("journalctl", "-o", "cat", "-u", "stand-in-small").output for host in HOSTS]
+        sent[:] = re.findall(r"small@\S+ sent (\d+) pieces", "".join(logs))
+        return bool(sent)
+
+    wait_until(told, 15)
+    assert int(sent[0]) < 90
+
+
+def test_a_long_request_that_no_server_is_free_for_is_told_to_come_again(gateway: Deployed) -> None:
+    def let(state: str) -> None:
+        for name in HOSTS:
+            command = f"set server server_large/{name} state {state}"
+            LabHost("gateway-1").read("python3", "-c", ASK_SOCKET, SOCKET, command)
+
+    let("maint")
+    try:
+        refused = gateway.post("/v1/chat/completions", chat("org/large-model", 8 << 20))
+    finally:
+        let("ready")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "no_server")
+    assert int(refused.headers["retry-after"]) > 0
+
+
+def test_without_the_other_haproxy_long_requests_are_told_to_come_again_and_others_go_on(gateway: Deployed) -> None:
+    host = LabHost("gateway-1")
+    host.read("systemctl", "stop", "vllm-gateway-lookup")
+    try:
+        long = gateway.begin("/v1/chat/completions", 1 << 20, b"{" + b" " * 140_000)
+        assert (long.status, json.load(long)["error"]["code"]) == (503, "no_server")
+        assert gateway.reached("/v1/chat/completions", chat("small-model")).startswith("small@")
+    finally:
+        host.read("systemctl", "restart", "vllm-gateway")
+    # It comes with the gateway, and comes again.
+    assert gateway.reached("/v1/chat/completions", chat("small-model", 1 << 20)).startswith("small@")
+
+    def main_pid() -> str:
+        return host.read("systemctl", "show", "--property=MainPID", "--value", "vllm-gateway-lookup")
+
+    killed = main_pid()
+    host.read("systemctl", "kill", "--signal=KILL", "vllm-gateway-lookup")
+    wait_until(lambda: main_pid() not in ("0", killed) and host.active(["vllm-gateway-lookup"]) != [], 10)
+    assert gateway.reached("/v1/chat/completions", chat("small-model", 1 << 20)).startswith("small@")
 
 
 def test_a_key_for_one_server_of_a_kind_needs_no_model_in_sight(gateway: Deployed) -> None:
@@ -184,7 +331,7 @@ def test_vllm_is_sent_its_own_key_and_nothing_of_the_client_s(gateway: Deployed)
     assert got["path"] == "/v2/rerank"
     assert headers["authorization"] == f"Bearer {UPSTREAM}"
     assert headers["x-request-id"] == answer.headers["x-request-id"]
-    assert set(headers) <= {"host", "content-type", "content-length", "accept", "authorization", "x-request-id"}
+    assert set(headers) <= VLLM_HEADERS
 
 
 def test_a_drained_replica_gets_nothing_until_it_is_restored_also_over_a_reload(gateway: Deployed) -> None:
@@ -204,3 +351,17 @@ def test_a_replica_that_is_gone_is_left_out_without_an_error(gateway: Deployed) 
     LabHost("lab-2").read("systemctl", "stop", "stand-in-small")
     wait_until(lambda: gateway.reached("/v1/chat/completions", chat("small-model")) == "small@lab-1", 10)
     assert {gateway.reached("/v1/chat/completions", chat("small-model")) for _ in range(20)} == {"small@lab-1"}
+
+
+def test_the_other_haproxy_is_there_only_where_a_kind_has_several_servers(gateway: Deployed) -> None:
+    def there() -> bool:
+        return LabHost("gateway-1").active(["vllm-gateway-lookup"]) != []
+
+    assert "changed=0 " in gateway.deploy()
+    gateway.deploy(without="small")
+    assert not there()
+    assert gateway.reached("/v1/chat/completions", chat("org/large-model", 1 << 20)).startswith("large@")
+    gateway.deploy("--check")
+    assert not there()
+    gateway.deploy()
+    assert gateway.reached("/v1/chat/completions", chat("small-model", 1 << 20)).startswith("small@")
