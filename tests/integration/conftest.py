@@ -22,9 +22,13 @@ ENVIRONMENT = os.environ | {
 }
 
 
+UNITS = ("vllm-llm.service", "vllm-embedding.service", "vllm-rerank.service")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the end-to-end test first: it makes its host from nothing, and the others go on with what it leaves."""
-    items.sort(key=lambda item: item.path.name != "test_end_to_end.py")
+    """Have the host of the end-to-end test, made from nothing, used as it is by all others before it is changed."""
+    last = ("test_redeploy.py", "test_units_start_stop.py", "test_units_survive.py")
+    items.sort(key=lambda item: (item.path.name != "test_end_to_end.py", item.path.name in last))
 
 
 @dataclass(frozen=True)
@@ -103,3 +107,21 @@ def lab_host() -> LabHost:
     if os.geteuid() != 0:
         pytest.skip("a lab host needs root: run `sudo make test`")
     return make_host()
+
+
+@pytest.fixture(scope="session")
+def deployed_host() -> LabHost:
+    """A host with the three servers and the gateway of the lab's inventory; what is there already stays as it is."""
+    if os.geteuid() != 0:
+        pytest.skip("a lab host needs root: run `sudo make test`")
+    up = run("scripts/lab", "up", "lab-1")
+    assert up.status == 0, up.output
+    host = LabHost("lab-1")
+    done = run("scripts/deploy", "site.yml", timeout=1800)
+    assert done.status == 0, done.output[-6000:] + journals(host)
+    return host
+
+
+def journals(host: LabHost) -> str:
+    """Return the end of what the model servers said."""
+    return host.do("journalctl", "--no-pager", "-n", "120", *(f"--unit={unit}" for unit in UNITS)).output

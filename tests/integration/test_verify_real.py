@@ -35,10 +35,8 @@ FOREIGN_TEMPLATE = "{% for message in messages %}{{ message.content }}\n{% endfo
 
 
 @pytest.fixture(scope="module")
-def deployed(lab_host: LabHost, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Endpoint]:
+def deployed(deployed_host: LabHost, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Endpoint]:
     """The endpoints of a deployed lab, by kind."""
-    done = run("scripts/deploy", "site.yml", timeout=1500)
-    assert done.status == 0, done.output[-6000:]
     file = tmp_path_factory.mktemp("endpoints") / "endpoints.json"
     done = run("ansible-playbook", "playbooks/endpoints.yml", "-e", f"endpoints_file={file}")
     assert done.status == 0, done.output[-4000:]
@@ -153,11 +151,11 @@ def test_a_port_that_is_open_beside_the_gateway_is_recognised(deployed: Mapping[
     require(found, f"{sshd.address}:22 (llm on lab-1) takes connections", "server_ports_shut")
 
 
-def test_without_a_tool_parser_with_a_key_and_shorter(lab_host: LabHost, deployed: Mapping[str, Endpoint]) -> None:
+def test_without_a_tool_parser_with_a_key_and_shorter(deployed_host: LabHost, deployed: Mapping[str, Endpoint]) -> None:
     """One server, three declarations that it does not keep, each in one way."""
     declared = deployed["llm"]
     model = f"{MODELS}/lab--tiny-qwen2"
-    with wrong_server(lab_host, declared, model, "--max-model-len", "1024", key=KEY) as endpoint:
+    with wrong_server(deployed_host, declared, model, "--max-model-len", "1024", key=KEY) as endpoint:
         patterns = ("calls_tool_*", "streams_tool_call_*", "dify_reads_tool_calls")
         require(failures(replace(endpoint, max_model_len=1024)), "tool", *patterns)
         require(failures(replace(endpoint, tool_calls=False)), "max_model_len 2048", "model_length")
@@ -166,45 +164,45 @@ def test_without_a_tool_parser_with_a_key_and_shorter(lab_host: LabHost, deploye
 
 
 def test_another_models_chat_template_and_a_key_that_is_ignored(
-    lab_host: LabHost, deployed: Mapping[str, Endpoint]
+    deployed_host: LabHost, deployed: Mapping[str, Endpoint]
 ) -> None:
     template = ("--chat-template", FOREIGN_TEMPLATE)
     declared = replace(deployed["llm"], max_model_len=None, tool_calls=False)
-    with wrong_server(lab_host, declared, f"{MODELS}/lab--tiny-qwen2", *template) as endpoint:
+    with wrong_server(deployed_host, declared, f"{MODELS}/lab--tiny-qwen2", *template) as endpoint:
         require(failures(endpoint), "a wrong chat template", "answers_*")
         keyed = replace(endpoint, api_key=KEY)
         require(failures(keyed), "HTTP 200 without a key", "answers_*", "key_required")
 
 
-def test_the_end_ids_lost_in_a_copy(lab_host: LabHost, deployed: Mapping[str, Endpoint]) -> None:
+def test_the_end_ids_lost_in_a_copy(deployed_host: LabHost, deployed: Mapping[str, Endpoint]) -> None:
     """generation_config.json is missing, and the other files name only the other end id."""
-    copy = copy_of(lab_host, "lab--tiny-qwen2", "wrong-end")
-    lab_host.read("rm", f"{copy}/generation_config.json")
-    lab_host.read("sed", "-i", 's/"eos_token_id": 1/"eos_token_id": 0/', f"{copy}/config.json")
-    lab_host.read(
+    copy = copy_of(deployed_host, "lab--tiny-qwen2", "wrong-end")
+    deployed_host.read("rm", f"{copy}/generation_config.json")
+    deployed_host.read("sed", "-i", 's/"eos_token_id": 1/"eos_token_id": 0/', f"{copy}/config.json")
+    deployed_host.read(
         "sed", "-i", 's/"eos_token": "<|im_end|>"/"eos_token": "<|endoftext|>"/', f"{copy}/tokenizer_config.json"
     )
     declared = replace(deployed["llm"], max_model_len=None, tool_calls=False)
-    with wrong_server(lab_host, declared, copy) as endpoint:
+    with wrong_server(deployed_host, declared, copy) as endpoint:
         require(failures(endpoint), "generation_config.json", "answers_*")
 
 
-def test_vectors_that_are_not_normalised(lab_host: LabHost, deployed: Mapping[str, Endpoint]) -> None:
+def test_vectors_that_are_not_normalised(deployed_host: LabHost, deployed: Mapping[str, Endpoint]) -> None:
     flags = ("--runner", "pooling", "--pooler-config", '{"use_activation": false}')
     model = f"{MODELS}/lab--tiny-xlm-roberta-embedding"
-    with wrong_server(lab_host, deployed["embedding"], model, *flags) as endpoint:
+    with wrong_server(deployed_host, deployed["embedding"], model, *flags) as endpoint:
         require(failures(endpoint), "vectors of length 1", "vectors_unit_norm")
 
 
-def test_the_tokenizer_of_another_model(lab_host: LabHost, deployed: Mapping[str, Endpoint]) -> None:
+def test_the_tokenizer_of_another_model(deployed_host: LabHost, deployed: Mapping[str, Endpoint]) -> None:
     flags = ("--runner", "pooling", "--tokenizer", f"{MODELS}/lab--tiny-xlm-roberta-reranker")
     model = f"{MODELS}/lab--tiny-xlm-roberta-embedding"
-    with wrong_server(lab_host, deployed["embedding"], model, *flags) as endpoint:
+    with wrong_server(deployed_host, deployed["embedding"], model, *flags) as endpoint:
         require(failures(endpoint), "tokenizer is wrong", "closer_*")
 
 
-def test_a_reranker_without_its_weights(lab_host: LabHost, deployed: Mapping[str, Endpoint]) -> None:
+def test_a_reranker_without_its_weights(deployed_host: LabHost, deployed: Mapping[str, Endpoint]) -> None:
     flags = ("--runner", "pooling", "--load-format", "dummy")
     model = f"{MODELS}/lab--tiny-xlm-roberta-reranker"
-    with wrong_server(lab_host, deployed["rerank"], model, *flags) as endpoint:
+    with wrong_server(deployed_host, deployed["rerank"], model, *flags) as endpoint:
         require(failures(endpoint), "another model is behind the name", "ranks_*", "score_batch")
