@@ -71,10 +71,6 @@ platform:
   description: The data of O(platforms) that apply to the host.
   returned: always
   type: dict
-has_package_lists:
-  description: Whether the package manager has lists of packages.
-  returned: always
-  type: bool
 """
 
 import socket  # noqa: E402
@@ -156,7 +152,6 @@ def main():
         table=bool(now),
         current=now == wanted and not (rules and not nft),
         platform=data,
-        has_package_lists=not data.get("lists") or any(Path("/").glob(data["lists"].lstrip("/"))),
     )
 
 

@@ -122,10 +122,6 @@ missing_packages:
   returned: always
   type: list
   elements: str
-has_package_lists:
-  description: Whether the package manager has lists of packages.
-  returned: always
-  type: bool
 platform:
   description: The data of O(platforms) that apply to the host.
   returned: always
@@ -311,7 +307,6 @@ def main():
             pending=[],
             installed=False,
             missing_packages=[],
-            has_package_lists=False,
             platform={},
         )
     data["python"] = params["python"] or data["python"]
@@ -347,7 +342,6 @@ def main():
         pending=pending + todo,
         installed=installed_release,
         missing_packages=missing,
-        has_package_lists=has_lists,
         platform=data,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import posixpath
 import re
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from tests.broken_servers.broken import Broken
 from tests.broken_servers.stub import MAX_MODEL_LEN, QUESTIONS
 from tests.broken_servers.stub_gateway import (
     KEY,
+    SHARED,
     Asked,
     Fault,
     Said,
@@ -95,6 +97,11 @@ def _know_no_v2(asked: Asked, said: Said) -> Said:
     return said
 
 
+def _look_no_further(asked: Asked, said: Said) -> Said:
+    shared = asked.path in SHARED["llm"] and len(json.dumps(asked.body)) > 128 << 10
+    return refusal(413, "model_not_seen", "The model is not named in the first 126 KiB.") if shared else said
+
+
 def _name_no_models(asked: Asked, said: Said) -> Said:
     if "Known:" in str(said.body):
         return refusal(404, "model_not_found", "There is no such model here.")
@@ -161,7 +168,7 @@ def _wait_for_any_body(asked: Asked, said: Said) -> Said:
 
 
 def _broken(id: str, wrong: str, fails: str, message: str, **how: object) -> BrokenGateway:
-    return BrokenGateway(id=id, wrong=wrong, kind=GATEWAY, fails=(fails,), message=message, **how)  # type: ignore[arg-type]
+    return BrokenGateway(id=id, wrong=wrong, kind=GATEWAY, fails=tuple(fails.split()), message=message, **how)  # type: ignore[arg-type]
 
 
 BROKEN = [
@@ -205,14 +212,14 @@ BROKEN = [
     _broken(
         "gateway_mixes_up_models",
         "of two language models one gets all requests",
-        "routes_answer",
+        "routes_answer long_requests_answer",
         "an answer of the model tiny-coder | model 'tiny-llm'",
         wrongly=_lead_the_coder_s_requests_astray,
     ),
     _broken(
         "gateway_without_a_live_server",
         "no server of a kind is alive behind it",
-        "routes_answer",
+        "routes_answer long_requests_answer",
         "no live server behind the gateway",
         wrongly=_have_no_live_reranker,
     ),
@@ -222,6 +229,13 @@ BROKEN = [
         "routes_answer",
         "HTTP 404 from POST",
         wrongly=_know_no_v2,
+    ),
+    _broken(
+        "gateway_misses_the_model_of_a_long_request",
+        "where two language models share a path, a long request gets 413",
+        "long_requests_answer",
+        "HTTP 413 from POST",
+        wrongly=_look_no_further,
     ),
     _broken(
         "gateway_names_no_models",

@@ -100,7 +100,7 @@ def test_a_gateway_and_a_server_behind_it_are_reported_each_as_what_it_is(
     )
     assert done.returncode == 0, done.stdout + done.stderr
     row = next(line for line in done.stdout.splitlines() if "gateway on stub-host" in line)
-    assert re.search(r"vllm-gateway\.service +https://127\.0\.0\.1:\d+ +4 models +- +- +answering +11/11 checks", row)
+    assert re.search(r"vllm-gateway\.service +https://127\.0\.0\.1:\d+ +4 models +- +- +answering +12/12 checks", row)
     assert "1 server and 1 gateway proved by" in done.stdout
     gateway, server = json.loads(report.read_text())["servers"]
     assert gateway["models"] == ["tiny-llm", "tiny-coder", "tiny-embedding", "tiny-rerank"]

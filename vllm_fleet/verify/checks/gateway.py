@@ -35,6 +35,8 @@ REQUESTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "/v1/score": _SCORE,
     },
 }
+# More than a gateway looks at by the way: some 126 KiB.
+_LONG_BYTES = 200_000
 _FIELDS = ("message", "type", "param", "code", "request_id")
 _AGAIN = "the gateway runs with a former list of servers: run playbooks/gateway.yml with all hosts"
 
@@ -70,6 +72,25 @@ def routes_answer(client: Client, endpoint: Endpoint, questions: Questions) -> N
                         f"model {name!r} from {client.where('POST', target)}",
                         "requests are led to another server than the one that serves the model they name",
                     )
+
+
+@check(GATEWAY, title="finds the model of a long request, which is named behind its text")
+def long_requests_answer(client: Client, endpoint: Endpoint, questions: Questions) -> None:
+    """Images and long chats: clients such as OpenAI's write what they ask before the model that they ask."""
+    for server in endpoint.served:
+        path, body = PING[server.kind]
+        # vLLM passes over a field that it does not know.
+        answer = client.raw("POST", path, {"vllm_fleet_padding": "x" * _LONG_BYTES, **body, "model": server.model})
+        if answer.status != 200 or f'"{server.model}"' not in answer.text:
+            raise Wrong(
+                f"HTTP 200 from the model {server.model}, named behind {_LONG_BYTES // 1000} kB of the body",
+                f"HTTP {answer.status} from {client.where('POST', path)}: {client.excerpt(answer.text)}",
+                cause(
+                    endpoint,
+                    answer,
+                    "vllm-gateway-lookup.service does not run, or a proxy before it limits bodies",
+                ),
+            )
 
 
 @check(GATEWAY, title="refuses a model that is not there, and names those that are")

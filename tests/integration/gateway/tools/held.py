@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from wire import Door, request, task, tell
@@ -27,6 +28,7 @@ def begin(door: Door, given: dict[str, Any]) -> tuple[socket.socket, bytes]:
 
 def end(sock: socket.socket, data: bytes) -> bool:
     """Read to the end of the chunked answer; return whether it came."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
     try:
         while b"data: [DONE]" not in data[-200:] or not data.endswith(b"0\r\n\r\n"):
             more = sock.recv(65536)
@@ -43,7 +45,8 @@ def main() -> None:
     streams = [begin(door, given) for _ in range(given["at_once"])]
     print("begun", flush=True)
     sys.stdin.readline()
-    tell([end(sock, data) for sock, data in streams])
+    with ThreadPoolExecutor(len(streams)) as pool:
+        tell(list(pool.map(end, *zip(*streams, strict=True))))
 
 
 if __name__ == "__main__":
