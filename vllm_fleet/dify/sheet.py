@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from vllm_fleet.addresses import is_loopback
 from vllm_fleet.dify.fields import CHOICES, LABELS, NOTES, TYPES
 from vllm_fleet.dify.models import (
     INDEXING_REQUESTS,
@@ -25,7 +26,6 @@ from vllm_fleet.dify.models import (
     dify_models,
     usable_servers,
 )
-from vllm_fleet.gateway.firewall import is_loopback
 
 TEMPLATE = "sheet.md.j2"
 # What is made of the context length.

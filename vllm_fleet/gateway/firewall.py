@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from vllm_fleet.addresses import is_loopback
 from vllm_fleet.preflight.findings import Finding, warning
 from vllm_fleet.preflight.wanted import Facts, items
 
@@ -27,14 +28,6 @@ def host_address(variables: Mapping[str, Any]) -> str:
 def _option(argv: Sequence[str], name: str) -> str | None:
     """Return the word behind an option, None where it is not there."""
     return dict(pairwise(argv)).get(name)
-
-
-def is_loopback(address: str) -> bool:
-    """Whether an address or name is the host's own, which nobody else reaches."""
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"
 
 
 def firewall_findings(facts: Facts, ports: Sequence[int], networks: Sequence[str]) -> list[dict[str, str]]:

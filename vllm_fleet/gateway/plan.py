@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vllm_fleet.addresses import is_loopback
 from vllm_fleet.gateway.declaration import parse_keys
 from vllm_fleet.gateway.maps import make_maps
 from vllm_fleet.gateway.result import GatewayPlan, Instance, Served
@@ -18,7 +19,6 @@ VLLM_KEEP_ALIVE_SECONDS = 5
 # What stands in JSON as it is, whoever writes it.
 MODEL_NAME = re.compile(r"[!#-&(-\[\]-~]+")
 KEEP_ALIVE = "VLLM_HTTP_TIMEOUT_KEEP_ALIVE"
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _servers(host: str, plans: Iterable[Mapping[str, Any]], base: str) -> tuple[
     for name, replicas in by_name.items():
         first, url = replicas[0], f"{base}/servers/{name}"
         problems += _differences(name, replicas)
-        problems += [_unreachable(one) for one in replicas if _address(one, host) in LOOPBACK and one["host"] != host]
+        problems += [_unreachable(one) for one in replicas if is_loopback(_address(one, host)) and one["host"] != host]
         lengths = [one["context_length"] for one in replicas]
         servers.append(
             Served(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from vllm_fleet.gateway.plan import LOOPBACK
+from vllm_fleet.addresses import is_loopback
 
 _FIELDS = (
     "name",
@@ -101,7 +101,7 @@ def _gateway(gateway: Json, addresses: Sequence[str]) -> dict[str, Any]:
                 "server": server["name"],
                 **{field: one[field] for field in ("host", "unit", "port")},
                 # Loopback of the gateway's own host: nobody else must get in at the address by which it is known.
-                "address": _host_of(plan["base_url"]) if one["address"] in LOOPBACK else one["address"],
+                "address": _host_of(plan["base_url"]) if is_loopback(one["address"]) else one["address"],
             }
             for server in plan["servers"]
             for one in server["instances"]
