@@ -24,26 +24,30 @@ def test_a_killed_part_is_replaced(embedding: ModelUnit, address: str, part: str
     assert "although nobody asked it to stop" in embedding.journal(before)
 
 
-# A frozen worker is replaced below, one of two.
-@pytest.mark.parametrize("part", ["engine", "API server"])
-def test_a_frozen_part_is_replaced_within_the_watchdog_time(embedding: ModelUnit, address: str, part: str) -> None:
-    """/health stays green where the engine is frozen."""
-    before = embedding.run_id
-    embedding.signal(part, "STOP")
-    ended = wait_until(lambda: embedding.run_id != before, WATCHDOG_SECONDS + 30, embedding.journal)
-    seconds = ended + embedding.wait_until_serving()
-    print(f"{part} frozen: ended after {ended:.0f} s, serving again after {seconds:.0f} s")
-    assert embeds(address, embedding)
-    journal = embedding.journal(before)
+def freeze_until_replaced(unit: ModelUnit, part: str) -> None:
+    """Freeze a part of a server; wait until the watchdog has ended the server, and it serves again."""
+    before = unit.run_id
+    unit.signal(part, "STOP")
+    ended = wait_until(lambda: unit.run_id != before, WATCHDOG_SECONDS + 30, unit.journal)
+    seconds = ended + unit.wait_until_serving()
+    print(f"{part} of {unit.name} frozen: ended after {ended:.0f} s, serving again after {seconds:.0f} s")
+    journal = unit.journal(before)
     assert "no sign of life for" in journal
     assert "is stopped" in journal.partition("ended by the watchdog")[2], "the frozen process is named"
 
 
-def test_a_frozen_worker_of_two_is_noticed(llm: ModelUnit) -> None:
-    before = llm.run_id
-    llm.signal("worker", "STOP")
-    wait_until(lambda: llm.run_id != before, WATCHDOG_SECONDS + 30, llm.journal)
-    llm.wait_until_serving()
+def test_a_frozen_engine_is_replaced_within_the_watchdog_time(embedding: ModelUnit, address: str) -> None:
+    """/health stays green."""
+    freeze_until_replaced(embedding, "engine")
+    assert embeds(address, embedding)
+
+
+def test_a_frozen_api_server_and_a_frozen_worker_of_two_are_replaced_both(
+    embedding: ModelUnit, llm: ModelUnit, address: str
+) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(freeze_until_replaced, (embedding, llm), ("API server", "worker")))
+    assert embeds(address, embedding)
     assert len(llm.pids("worker")) == 2
 
 
