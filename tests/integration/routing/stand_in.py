@@ -16,6 +16,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     """Answers every request with what it was."""
 
     protocol_version = "HTTP/1.1"
+    # As in vLLM.
+    disable_nagle_algorithm = True
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
