@@ -9,7 +9,7 @@ from typing import Any
 
 # Named as the units of model servers, and serving no model; the module utility model_servers/units.py, which goes to
 # hosts without this file, says the same.
-RESERVED_NAMES = ("gateway", "firewall")
+RESERVED_NAMES = ("gateway", "gateway-lookup", "firewall")
 _SERVER_UNIT = re.compile(r"vllm-(.+)\.service")
 _ERROR = re.compile(r"\b\w*(Error|Exception)\b|\berror:|\bValue error,|vllm-notify: (cannot|vllm)|Failed to", re.ASCII)
 # Lines that name an exception class only to re-raise, to wrap another process's error, or to warn of one.

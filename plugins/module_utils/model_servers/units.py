@@ -9,7 +9,7 @@ import time
 UNITS = "/etc/systemd/system"
 UNIT = re.compile(r"vllm-(.+)\.service$")
 # Named alike, and serving no model; vllm_fleet/units.py, which hosts do not have, says the same.
-RESERVED_NAMES = ("gateway", "firewall")
+RESERVED_NAMES = ("gateway", "gateway-lookup", "firewall")
 PROPERTIES = "Id,ActiveState,MainPID,InvocationID,ActiveEnterTimestamp"
 # Variables that systemd, the template of the units, and every login set; what remains is the plan's.
 SURROUNDINGS = re.compile(
