@@ -26,11 +26,9 @@ REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 # The goals are 1 ms and 0.97. Here client, gateway and server share two cores, and with others: see the page.
-ADDED_P50_MS, THROUGHPUT_RATIO = 3.0, 0.7
-
-
+ADDED_P50_MS, THROUGHPUT_RATIO = 1.0, 0.85
 # What else the machine does only ever makes one slower, so the best of a few is nearest to the truth.
-TRIES = 4
+TRIES = 6
 
 
 @pytest.mark.parametrize("kind", list(REQUESTS))
@@ -39,8 +37,7 @@ def test_a_request_costs_little_more_than_without_the_gateway(gateway: LabGatewa
     for _ in range(TRIES):
         more, part = measured(gateway, kind)
         added, ratio = min(added, more), max(ratio, part)
-        # Two tensor-parallel workers that wait for work leave no processor for anybody else: see the page.
-        if added < ADDED_P50_MS and (kind == "llm" or ratio > THROUGHPUT_RATIO):
+        if added < ADDED_P50_MS and ratio > THROUGHPUT_RATIO:
             return
     pytest.fail(
         f"added p50 {added:.2f} ms (limit {ADDED_P50_MS}), throughput ratio {ratio:.2f} (least {THROUGHPUT_RATIO})"
