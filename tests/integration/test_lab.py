@@ -193,9 +193,12 @@ def test_shared_memory_is_half_of_the_memory_as_on_any_server(two: Lab) -> None:
 
 def test_doing_it_again_is_quick_and_changes_nothing(two: Lab) -> None:
     before = two.on("lab-1", "cat /proc/1/stat") and two.processes("lab-1")
-    start = time.monotonic()
+    start, busy = time.monotonic(), os.times()
     two.run("up")
-    assert time.monotonic() - start < 2
+    spent = os.times()
+    # Other tests have the processors, too.
+    assert spent.children_user + spent.children_system - busy.children_user - busy.children_system < 1.5
+    assert time.monotonic() - start < 8
     assert two.processes("lab-1") == before
 
 
