@@ -71,9 +71,9 @@ def test_a_stream_comes_piece_by_piece(gateway: LabGateway) -> None:
     assert (one["status"], one["whole"]) == (200, True)
     assert one["body"].rstrip().endswith("data: [DONE]")
     assert one["body"].count('"content":') >= 1500
-    # Held back, they would come in a few large pieces at the end.
+    # Held back, it would come in some 30 records of TLS, of 16 KiB each. How they are spread over time depends on the
+    # client's share of the processors, too.
     assert len(one["at"]) > 300
-    assert len({round(at, 2) for at in one["at"]}) > 50
 
 
 def test_a_long_answer_comes_whole(gateway: LabGateway) -> None:
