@@ -1,9 +1,9 @@
 """Ask for answers that come in pieces, several at once, and tell when each piece came.
 
-Input: door, path, body, at_once. Optional: hang_up (after so many seconds the connection is closed), key, wait (seconds
-between two pieces that are too many). A line "begun" goes to the standard output once each has its first piece, or its
-end. Output: for each: status, code, shaped, retry_after, whole, error, at (seconds after the request, one for each
-read), body.
+Input: door, path, body, at_once. Optional: hang_up (so many seconds after its first piece the connection is closed),
+key, wait (after so many seconds without a piece as well). A line "begun" goes to the standard output once each has its
+first piece, or its end. Output: for each: status, code, shaped, retry_after, whole, error, at (seconds after the
+request, one for each read), body.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def play(door: Door, given: dict[str, Any], begun: threading.Semaphore) -> dict[
         with door.connect() as sock:
             started = time.monotonic()
             sock.sendall(raw)
-            while piece := _read(sock, started, given):
+            while piece := _read(sock, started + at[0] if at else None, given):
                 data += piece
                 at.append(round(time.monotonic() - started, 4))
                 if len(at) == 1:
@@ -53,13 +53,13 @@ def play(door: Door, given: dict[str, Any], begun: threading.Semaphore) -> dict[
     }
 
 
-def _read(sock: socket.socket, started: float, given: dict[str, Any]) -> bytes:
-    """Return what comes next, nothing at the end or when it is time to hang up."""
-    if "hang_up" not in given:
+def _read(sock: socket.socket, first: float | None, given: dict[str, Any]) -> bytes:
+    """Return what comes next, nothing at the end or when it is time to hang up; ``first``: when the first one came."""
+    if "hang_up" not in given or first is None:
         sock.settimeout(given.get("wait", 120))
         return sock.recv(65536)
     # Where more is there already, a time-out alone would never come.
-    left = started + given["hang_up"] - time.monotonic()
+    left = first + given["hang_up"] - time.monotonic()
     if left <= 0:
         return b""
     sock.settimeout(left)
