@@ -93,14 +93,18 @@ def test_a_large_body_with_the_model_at_its_end_is_answered(gateway: LabGateway)
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "not streamed"])
 def test_a_client_that_goes_away_ends_its_request_at_the_server(gateway: LabGateway, stream: bool) -> None:
-    # More than the server generates until then, however quick it is.
-    at_once, tokens = 16, 1900
-    leaving = {"hang_up": 0.2} if stream else {"wait": 1}
-    before = gateway.metric("llm", "vllm:generation_tokens_total")
-    gateway.tool("stream", path=CHAT, body=chat(tokens, stream), at_once=at_once, **leaving)
-    wait_until(lambda: gateway.metric("llm", "vllm:num_requests_running") == 0, 10)
-    generated = gateway.metric("llm", "vllm:generation_tokens_total") - before
-    assert 0 < generated < at_once * tokens
+    # One stream: of several vLLM's engine is done long before its API server has sent them, and heard of the hang-up.
+    at_once, leaving = (1, {"hang_up": 0.2}) if stream else (16, {"wait": 1})
+    every = []
+    # With client and server on the same processors it may be done all the same; one that ends early shows that it can.
+    while len(every) < 6:
+        before = gateway.metric("llm", "vllm:generation_tokens_total")
+        gateway.tool("stream", path=CHAT, body=chat(1900, stream), at_once=at_once, **leaving)
+        wait_until(lambda: gateway.metric("llm", "vllm:num_requests_running") == 0, 10)
+        every.append(gateway.metric("llm", "vllm:generation_tokens_total") - before)
+        if 0 < every[-1] < at_once * 1900:
+            return
+    pytest.fail(f"generated in full though nobody listened: {every}")
 
 
 @pytest.fixture(scope="module")
