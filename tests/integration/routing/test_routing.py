@@ -192,6 +192,15 @@ def test_the_model_is_found_behind_however_long_a_text(gateway: Deployed, length
         assert got["bytes"] == len(body)
 
 
+def test_a_long_body_that_needs_no_look_goes_through_whole(gateway: Deployed) -> None:
+    body = chat("small-model", 32 << 20)
+    first = '{"model": "small-model", ' + body.removeprefix("{")
+    for path, whole in (("/servers/small/v1/chat/completions", body), ("/v1/chat/completions", first)):
+        got = gateway.post(path, whole).json()
+        assert got["name"].startswith("small@")
+        assert got["bytes"] == len(whole)
+
+
 def test_a_body_beyond_the_limit_is_told_so(gateway: Deployed) -> None:
     # The length is enough to know.
     answer = gateway.begin("/v1/chat/completions", (64 << 20) + 1)
