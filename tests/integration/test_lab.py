@@ -148,6 +148,10 @@ def test_a_host_is_a_plain_server_that_has_booted(two: Lab) -> None:
     ]
 
 
+def test_a_login_never_meets_a_stopping_user_manager(two: Lab) -> None:
+    assert two.on("lab-1", "loginctl show-user root --property=Linger --value") == "yes"
+
+
 def test_a_host_lacks_what_the_roles_have_to_install(two: Lab) -> None:
     assert two.on(
         "lab-1", "for p in g++ gcc uv curl; do command -v $p; done; python3 -c 'import ensurepip' 2>&1 | tail -1"
