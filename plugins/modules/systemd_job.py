@@ -82,6 +82,7 @@ msg:
 
 import fnmatch  # noqa: E402
 import os  # noqa: E402
+import secrets  # noqa: E402
 import shutil  # noqa: E402
 import time  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -96,7 +97,7 @@ SHOWN = [
     "SubState",
     "Result",
     "ExecMainStatus",
-    "InvocationID",
+    "SyslogIdentifier",
     "InactiveEnterTimestampMonotonic",
 ]
 
@@ -158,16 +159,11 @@ class Job:
         lines = self.run("systemctl", "show", "--property=" + ",".join(SHOWN), self.unit).splitlines()
         return dict(line.split("=", 1) for line in lines)
 
-    def said(self, invocation, count, *options):
-        """Return the last lines that this run of the unit printed."""
-        journal = (
-            "journalctl",
-            "--quiet",
-            "--output=cat",
-            "--no-pager",
-            "--lines=50",
-            "_SYSTEMD_INVOCATION_ID=" + invocation,
-        )
+    def said(self, identifier, count, *options):
+        """Return the last lines that one start of the unit printed."""
+        # Without this the journal may lack what was printed last.
+        self.run("journalctl", "--sync", check=False)
+        journal = ("journalctl", "--quiet", "--output=cat", "--no-pager", "--lines=50", "--identifier=" + identifier)
         return last_lines(self.run(*journal, *options, check=False), count)
 
     def forget(self):
@@ -193,7 +189,13 @@ class Job:
         self.wait()
         variables = {"HOME": "/root", **inherited(os.environ, params["inherit"]), **params["environment"]}
         write_private(self.directory / "environment", environment_file(variables))
-        properties = [f"EnvironmentFile={self.directory}/environment", "RemainAfterExit=yes", "UMask=0022"]
+        # Names this start in the journal. An invocation id would not do: lines that journald reads after the unit's end
+        # come without it.
+        identifier = f"{params['name']}-{secrets.token_hex(4)}"
+        properties = [
+            *(f"EnvironmentFile={self.directory}/environment", f"SyslogIdentifier={identifier}"),
+            *("RemainAfterExit=yes", "UMask=0022"),
+        ]
         for name, value in params["credentials"].items():
             write_private(self.directory / name, str(value))
             properties.append(f"LoadCredential={name}:{self.directory}/{name}")
@@ -233,18 +235,16 @@ def main():
             time.sleep(0.2)
             properties = job.show()
             state = state_of(properties)
-    invocation = properties["InvocationID"]
+    identifier = properties["SyslogIdentifier"]
     if state == "running":
         job.wait()
-        module.exit_json(changed=True, finished=False, msg=job.said(invocation, 1) or "started")
+        module.exit_json(changed=True, finished=False, msg=job.said(identifier, 1) or "started")
     if state == "failed":
-        said = job.said(invocation, 30, "--priority=err") or job.said(invocation, 20)
+        said = job.said(identifier, 30, "--priority=err") or job.said(identifier, 20)
         job.forget()
         ended = f"{properties['Result']}, status {properties['ExecMainStatus']}"
-        module.fail_json(
-            msg=f"{said}\n({ended}; the whole story: journalctl _SYSTEMD_INVOCATION_ID={invocation})", finished=True
-        )
-    said = job.said(invocation, 1)
+        module.fail_json(msg=f"{said}\n({ended}; the whole story: journalctl --identifier={identifier})", finished=True)
+    said = job.said(identifier, 1)
     job.forget()
     module.exit_json(changed=True, finished=True, msg=said)
 
