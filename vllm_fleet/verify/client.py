@@ -16,7 +16,7 @@ import requests
 from vllm_fleet.verify import hints
 from vllm_fleet.verify.endpoint import Endpoint
 from vllm_fleet.verify.outcome import Exchange, Wrong, excerpt
-from vllm_fleet.verify.raw import RawAnswer, authorities, send
+from vllm_fleet.verify.raw import RawAnswer, RawConnection, authorities
 
 CONNECT_TIMEOUT = 5.0  # seconds
 ANSWER_TIMEOUT = 120.0  # seconds: for an answer to begin, and for a whole stream
@@ -60,6 +60,7 @@ class Client:
         self._session.verify = authorities(endpoint) or True
         if endpoint.api_key:
             self._session.headers["Authorization"] = f"Bearer {endpoint.api_key}"
+        self._connection = RawConnection(endpoint, timeout)
 
     def get(self, path: str) -> Mapping[str, Any]:
         """The JSON object that `path` answers with."""
@@ -143,7 +144,7 @@ class Client:
         """
         began = time.monotonic()
         try:
-            answer = send(self._endpoint, method, target, body, headers or {}, self._timeout)
+            answer = self._connection.send(method, target, body, headers or {})
         except (OSError, http.client.HTTPException) as error:
             self._keep(method, target, body, None, hints.root_cause(error), began)
             raise self._unanswered(method, target, error) from None
@@ -161,6 +162,7 @@ class Client:
     def close(self) -> None:
         """Give the connections back."""
         self._session.close()
+        self._connection.close()
 
     def where(self, method: str, path: str) -> str:
         """The request as messages name it."""

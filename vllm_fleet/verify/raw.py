@@ -32,52 +32,77 @@ def authorities(endpoint: Endpoint) -> str | None:
     return endpoint.ca_file or os.environ.get("REQUESTS_CA_BUNDLE")
 
 
-def send(
-    endpoint: Endpoint,
-    method: str,
-    target: str,
-    body: Mapping[str, Any] | None,
-    headers: Mapping[str, str | None],
-    timeout: float,
-) -> RawAnswer:
-    """Send one request on a connection of its own.
+class RawConnection:
+    """Requests to one endpoint on one connection, as long as the other side keeps it; one thread at a time."""
 
-    Args:
-        endpoint: whose address to connect to.
-        method: of HTTP.
-        target: what stands behind the method, untouched.
-        body: sent as JSON, and in one chunk where `headers` say so.
-        headers: beside the API key's, or in its place; one that is None is left out.
-        timeout: seconds for each step.
+    def __init__(self, endpoint: Endpoint, timeout: float) -> None:
+        """Open nothing yet; `timeout` is in seconds, for each step."""
+        self._endpoint, self._timeout = endpoint, timeout
+        self._kept: http.client.HTTPConnection | None = None
 
-    Raises:
-        OSError, http.client.HTTPException: there was no answer.
-    """
-    own = {"Authorization": f"Bearer {endpoint.api_key}" if endpoint.api_key else None}
-    content = None if body is None else json.dumps(body).encode()
-    if content is not None:
-        own["Content-Type"] = "application/json"
-        if headers.get("Transfer-Encoding") == "chunked":
-            content = b"%x\r\n%s\r\n0\r\n\r\n" % (len(content), content)
-        else:
-            own["Content-Length"] = str(len(content))
-    host, port = endpoint.address
-    if endpoint.encrypted:
-        trusted = _trusting(authorities(endpoint) or certifi.where())
-        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-            host, port, timeout=timeout, context=trusted
-        )
-    else:
-        connection = http.client.HTTPConnection(host, port, timeout=timeout)
-    with contextlib.closing(connection):
-        connection.putrequest(method, target, skip_accept_encoding=True)
-        for name, value in {**own, **headers}.items():
-            if value is not None:
-                connection.putheader(name, value)
-        connection.endheaders(content)
-        answer = connection.getresponse()
-        found = {name.lower(): value for name, value in answer.getheaders()}
-        return RawAnswer(answer.status, found, answer.read().decode("utf-8", "replace"))
+    def send(
+        self, method: str, target: str, body: Mapping[str, Any] | None, headers: Mapping[str, str | None]
+    ) -> RawAnswer:
+        """Send one request.
+
+        Args:
+            method: of HTTP.
+            target: what stands behind the method, untouched.
+            body: sent as JSON, and in one chunk where `headers` say so.
+            headers: beside the API key's, or in its place; one that is None is left out.
+
+        Raises:
+            OSError, http.client.HTTPException: there was no answer.
+        """
+        key = self._endpoint.api_key
+        sent: dict[str, str | None] = {"Authorization": f"Bearer {key}" if key else None}
+        content = None if body is None else json.dumps(body).encode()
+        if content is not None:
+            sent["Content-Type"] = "application/json"
+            if headers.get("Transfer-Encoding") == "chunked":
+                content = b"%x\r\n%s\r\n0\r\n\r\n" % (len(content), content)
+            else:
+                sent["Content-Length"] = str(len(content))
+        used = self._kept is not None and self._kept.sock is not None
+        try:
+            return self._exchange(method, target, content, {**sent, **headers})
+        except TimeoutError:
+            raise
+        except (OSError, http.client.HTTPException):
+            if not used:
+                raise
+            # The other side may have hung up after its last answer.
+            return self._exchange(method, target, content, {**sent, **headers})
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
+
+    def _opened(self) -> http.client.HTTPConnection:
+        host, port = self._endpoint.address
+        if not self._endpoint.encrypted:
+            return http.client.HTTPConnection(host, port, timeout=self._timeout)
+        trusted = _trusting(authorities(self._endpoint) or certifi.where())
+        return http.client.HTTPSConnection(host, port, timeout=self._timeout, context=trusted)
+
+    def _exchange(
+        self, method: str, target: str, content: bytes | None, headers: Mapping[str, str | None]
+    ) -> RawAnswer:
+        connection = self._kept = self._kept or self._opened()
+        try:
+            connection.putrequest(method, target, skip_accept_encoding=True)
+            for name, value in headers.items():
+                if value is not None:
+                    connection.putheader(name, value)
+            connection.endheaders(content)
+            answer = connection.getresponse()
+            found = {name.lower(): value for name, value in answer.getheaders()}
+            return RawAnswer(answer.status, found, answer.read().decode("utf-8", "replace"))
+        except BaseException:
+            self.close()
+            raise
 
 
 @functools.cache
