@@ -37,10 +37,10 @@ class Lab:
         state = os.environ.get("VLLM_FLEET_LAB_STATE") or "/var/lib/vllm-fleet-lab"
         return Path(state, self.prefix, "hosts")
 
-    def run(self, *words: str, status: int = 0) -> str:
-        """Run scripts/lab, which must end with `status`; returns everything it printed."""
+    def run(self, *words: str, status: int = 0, nicer: int = 0) -> str:
+        """Run scripts/lab, with so much added to its nice value; it must end with `status`. Returns what it printed."""
         done = subprocess.run(
-            [ROOT / "scripts/lab", *words],
+            ["nice", "-n", str(nicer), ROOT / "scripts/lab", *words],
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -187,6 +187,19 @@ def test_the_cpu_quota_of_a_unit_holds(two: Lab) -> None:
     output = two.on("lab-1", f'systemd-run --wait --pipe --quiet -p CPUQuota=20% -- bash -c "{script}"')
     user = output.splitlines()[1].split()[0]  # of the children: 0m0.400s
     assert float(user.removesuffix("s").partition("m")[2]) < 0.8, output
+
+
+def test_a_host_gives_way_to_others_as_the_command_that_made_it(other: Lab) -> None:
+    other.run("up", nicer=4)
+    weights = {
+        file.name: int(file.read_text())
+        for name in ("cpu.weight", "cpu.shares")
+        for file in Path("/sys/fs/cgroup").rglob(f"*{other.prefix}-lab-1*/{name}")
+    }
+    own = 1.25 ** -(os.getpriority(os.PRIO_PROCESS, 0) + 4)
+    expected = {"cpu.weight": 100 * own, "cpu.shares": 1024 * own}
+    assert weights
+    assert weights == {name: pytest.approx(expected[name], rel=0.05) for name in weights}
 
 
 def test_shared_memory_is_half_of_the_memory_as_on_any_server(two: Lab) -> None:

@@ -50,7 +50,7 @@ def start(machine: str, command: list[str], log: Path) -> None:
         # Started from a login instead, all hosts would share its session's cgroups and end with it.
         properties = (
             *("Delegate=yes", "KillMode=mixed", "TasksMax=16384", f"TimeoutStopSec={STOP_SECONDS:.0f}"),
-            *(f"RestartForceExitStatus={REBOOT}", f"SuccessExitStatus={REBOOT}"),
+            *(f"RestartForceExitStatus={REBOOT}", f"SuccessExitStatus={REBOOT}", f"CPUWeight={cgroups.cpu_weight()}"),
         )
         options = [f"--description=Lab host {machine} of vllm-fleet"]
         options += [f"--property={value}" for value in properties]
