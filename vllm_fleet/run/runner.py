@@ -130,6 +130,8 @@ def _environment(base: Mapping[str, str]) -> dict[str, str]:
     environment.setdefault("ANSIBLE_CONFIG", str(CHECKOUT / "ansible.cfg"))
     # The recap is read: it must be the default callback's, without colours, whatever this shell prefers.
     environment |= {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_STDOUT_CALLBACK": "default"}
+    # The runner adds its own to these, and what ansible.cfg says counts for nothing then.
+    environment.setdefault("ANSIBLE_CALLBACK_PLUGINS", str(CHECKOUT / "plugins/callback"))
     # Beyond this length the runner drops a task's whole result, the message of its failure included.
     environment["MAX_EVENT_RES"] = str(MOST_CHARACTERS)
     return environment

@@ -210,6 +210,24 @@ def test_a_vault_is_opened_with_the_password_given_before_the_run(site: Site) ->
     assert "sesame" not in site.logged()
 
 
+@pytest.mark.parametrize("by", ["the runner", "Ansible alone"])
+def test_filters_are_loaded_once_and_not_by_each_task(site: Site, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+    loads = site.path / "loads"
+    (site.path / "filter_plugins").mkdir()
+    (site.path / "filter_plugins/seen.py").write_text(
+        f"with open({str(loads)!r}, 'a') as file:\n    file.write('x')\n"
+        "class FilterModule:\n    def filters(self):\n        return {'seen': str}\n"
+    )
+    tasks = "\n".join(["- ansible.builtin.debug:", '    msg: "{{ 1 | seen }}"'] * 3)
+    if by == "the runner":
+        assert site.run(tasks).status == "successful"
+    else:
+        monkeypatch.setenv("ANSIBLE_CONFIG", str(CHECKOUT / "ansible.cfg"))
+        command = [Path(sys.executable).parent / "ansible-playbook", "-i", site.inventory, site.write(tasks)]
+        subprocess.run(command, check=True, capture_output=True)
+    assert loads.read_text() == "x"
+
+
 def deploy(site: Site, book: Path, *args: str) -> subprocess.Popen[str]:
     """scripts/deploy itself, from a directory that is not the checkout and without an activated environment."""
     environment = {"PATH": "/usr/bin:/bin", "HOME": os.environ.get("HOME", "/")}
