@@ -17,7 +17,7 @@ from vllm_fleet.lab.carry import DOWNLOADS, Item, Luggage
 from vllm_fleet.lab.process import run, succeeds
 from vllm_fleet.lab.settings import DOWNLOAD_PARTS, Settings
 
-START_SECONDS = 90.0
+START_SECONDS = 180.0  # a loaded machine boots a host in 90
 REBOOT_PATIENCE = 10.0
 DISCARD_PATIENCE = 5.0  # nothing of it is kept, so it need not take its time
 

@@ -17,7 +17,7 @@ from vllm_fleet.lab.lock import locked
 from vllm_fleet.lab.progress import say, step
 from vllm_fleet.lab.settings import DOWNLOAD_PARTS, Settings, check_host_name, is_root
 
-REBOOT_SECONDS = 120.0
+REBOOT_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
