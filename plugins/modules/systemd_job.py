@@ -98,7 +98,6 @@ SHOWN = [
     "Result",
     "ExecMainStatus",
     "SyslogIdentifier",
-    "InactiveEnterTimestampMonotonic",
 ]
 
 
